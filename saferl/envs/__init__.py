@@ -1,0 +1,1 @@
+"""Environments: everything that has reset and step."""

@@ -1,0 +1,1 @@
+"""Rollouts, normalised scores, statistics, tables and figures."""

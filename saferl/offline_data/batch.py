@@ -1,0 +1,19 @@
+"""Batch: the rows of a dataset that an agent's update sees."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Transitions on the training device, float32; B rows."""
+
+    observations: Tensor  # (B, obs_dim)
+    actions: Tensor  # (B, act_dim), scaled to [-1, 1]
+    rewards: Tensor  # (B,)
+    costs: Tensor  # (B,), >= 0
+    next_observations: Tensor  # (B, obs_dim)
+    terminals: Tensor  # (B,), 1 where the task ended: no bootstrap
+    timeouts: Tensor  # (B,), 1 where only the time ran out
+    margins: Tensor | None = None  # (B,), h of the next state: <= 0 safe, > 0 violated
