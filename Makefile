@@ -1,0 +1,38 @@
+# Two commands do everything: `make train` and `make test`. Both create .venv and install into it first.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+# What `make train` runs; ARGS="agent=fisor env=OfflinePointCircle1Gymnasium-v0 data.path=..." for something else.
+ARGS ?= -m seed=0,1,2
+
+.PHONY: train test test-all check clean
+
+train: $(VENV)/.installed
+	$(PY) -m saferl.train $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(PY) -m pytest
+
+# Also the tests that take minutes.
+test-all: $(VENV)/.installed-dev
+	$(PY) -m pytest -m "slow or not slow"
+
+check: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+# torch is named exactly, so that what was tested is what is installed.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet "torch==2.13.0"
+	$(PY) -m pip install --quiet --editable ".[mujoco]"
+	$(PY) -m saferl.install_envs
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PY) -m pip install --quiet --editable ".[mujoco,minari,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
