@@ -1,0 +1,334 @@
+"""FISOR: a diffusion policy guided by the largest feasible region of offline data.
+
+Paper: Zheng et al., Safe Offline Reinforcement Learning with Feasibility-Guided Diffusion Model, ICLR 2024.
+h(s) > 0 means violation. V_h(s) <= 0 says that some action supported by the data keeps h <= 0 for ever.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from saferl.agents.agent import Agent
+from saferl.nn.diffusion import SAMPLERS, SCHEDULES, NoiseSchedule, weighted_denoising_loss
+from saferl.nn.mlp import EnsembleMLP
+from saferl.nn.score_network import ScoreNetwork
+from saferl.offline_data.batch import Batch
+
+REWARD, SAFETY = 0, 1  # members of the value ensemble
+REWARD_TWINS, SAFETY_TWINS = slice(0, 2), slice(2, 4)  # members of the critic ensemble
+
+_CHOICES = {
+    "safety_critic": ("hj", "qc"),
+    "schedule": tuple(SCHEDULES),
+    "sampler": tuple(SAMPLERS),
+    "selection": ("least_qh", "feasible_best_reward"),
+    "precision": ("float32", "bfloat16"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FISORConfig:
+    """Settings of FISOR; the defaults are the paper's for the DSRL tasks."""
+
+    batch_size: int = 2048  # rows per update; each half of them trains the actor once
+    critic_batch_size: int = 256  # leading rows that train the critics
+    actor_lr: float = 3e-4
+    critic_lr: float = 3e-4
+    actor_lr_decay: int = 3_000_000  # actor updates of the cosine decay to 0; 0 for a constant rate
+    critic_lr_decay: int = 0  # critic updates of the same
+    discount: float = 0.99
+    target_rate: float = 0.005  # share of the critics that enters their target copy at each update
+    actor_target_rate: float = 0.001
+    reward_expectile: float = 0.9
+    safety_expectile: float = 0.9
+    safety_critic: str = "hj"  # "hj": reachability (worst h ahead); "qc": discounted sum of costs
+    cost_limit: float = 10.0  # of one episode; only "qc" uses it
+    episode_length: int = 1000  # steps; only "qc" uses it
+    unsafe_label: float = 25.0  # h where the data has costs but no margin: cost > 0
+    safe_label: float = -1.0  # the same where cost = 0
+    bootstrap_timeouts: bool = False  # False: the value ends where the time ran out, as in the paper
+    reward_temperature: float = 3.0  # alpha_2
+    cost_temperature: float = 5.0  # alpha_1
+    reward_weight_clip: float = 100.0
+    cost_weight_clip: float = 150.0
+    diffusion_steps: int = 5  # T
+    schedule: str = "vp"
+    sampler: str = "ddpm"
+    temperature: float = 1.0  # of the sampler's noise
+    candidates: int = 16  # N, actions drawn for one observation
+    selection: str = "least_qh"  # or "feasible_best_reward": the greatest Q_r among the candidates with Q_h <= 0
+    critic_hidden: int = 256
+    hidden: int = 256  # of the score network
+    blocks: int = 3
+    dropout: float = 0.1
+    precision: str = "float32"  # of the score network's products while training
+
+    def __post_init__(self) -> None:
+        for key, allowed in _CHOICES.items():
+            if getattr(self, key) not in allowed:
+                raise ValueError(f"agent.{key} must be one of {', '.join(allowed)}; got {getattr(self, key)!r}.")
+        if self.batch_size < 2 or self.batch_size % 2:
+            raise ValueError(f"agent.batch_size must be even and >= 2; got {self.batch_size}.")
+        if not 1 <= self.critic_batch_size <= self.batch_size:
+            raise ValueError(
+                f"agent.critic_batch_size must be in 1..agent.batch_size={self.batch_size}; "
+                f"got {self.critic_batch_size}."
+            )
+        for key in ("episode_length", "diffusion_steps", "candidates", "critic_hidden", "hidden", "blocks"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"agent.{key} must be >= 1; got {getattr(self, key)}.")
+        for key in ("actor_lr", "critic_lr", "reward_weight_clip", "cost_weight_clip"):
+            if not getattr(self, key) > 0:
+                raise ValueError(f"agent.{key} must be > 0; got {getattr(self, key)}.")
+        for key in ("actor_lr_decay", "critic_lr_decay", "reward_temperature", "cost_temperature", "temperature"):
+            if not getattr(self, key) >= 0:
+                raise ValueError(f"agent.{key} must be >= 0; got {getattr(self, key)}.")
+        for key in ("reward_expectile", "safety_expectile"):
+            if not 0 < getattr(self, key) < 1:
+                raise ValueError(f"agent.{key} must be in (0, 1); got {getattr(self, key)}.")
+        for key in ("target_rate", "actor_target_rate"):
+            if not 0 < getattr(self, key) <= 1:
+                raise ValueError(f"agent.{key} must be in (0, 1]; got {getattr(self, key)}.")
+        for key in ("discount", "dropout"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ValueError(f"agent.{key} must be in [0, 1); got {getattr(self, key)}.")
+        if not self.safe_label <= 0 < self.unsafe_label:
+            raise ValueError(
+                "agent.safe_label must be <= 0 and agent.unsafe_label > 0; "
+                f"got {self.safe_label} and {self.unsafe_label}."
+            )
+
+
+def expectile_loss(residual: Tensor, expectile: float) -> Tensor:
+    """Mean of |expectile - 1[u < 0]| u^2 over residuals u = target - value, any shape."""
+    return (residual.square() * torch.where(residual < 0, 1 - expectile, expectile)).mean()
+
+
+def reversed_expectile_loss(residual: Tensor, expectile: float) -> Tensor:
+    """Mean of |expectile - 1[u > 0]| u^2: near expectile 1, the value tends to the least of the targets."""
+    return (residual.square() * torch.where(residual < 0, expectile, 1 - expectile)).mean()
+
+
+def bellman_target(gains: Tensor, ends: Tensor, next_values: Tensor, discount: float) -> Tensor:
+    """g + gamma (1 - d) V(s'), of rewards or of costs; all (B,)."""
+    return gains + discount * (1 - ends) * next_values
+
+
+def safety_bellman_target(margins: Tensor, ends: Tensor, next_values: Tensor, discount: float) -> Tensor:
+    """(1 - d) [(1 - gamma) h + gamma max(h, V_h(s'))] + d h; all (B,). Source: Fisac et al. (2019), equation 7."""
+    ahead = (1 - discount) * margins + discount * torch.maximum(margins, next_values)
+    return torch.lerp(ahead, margins, ends)
+
+
+def cost_value_threshold(cost_limit: float, discount: float, episode_length: int) -> float:
+    """Discounted sum of a cost that is spread evenly and adds up to ``cost_limit`` over an episode."""
+    return cost_limit * (1 - discount**episode_length) / (1 - discount) / episode_length
+
+
+def feasibility_weights(q_r: Tensor, v_r: Tensor, q_h: Tensor, v_h: Tensor, config: FISORConfig) -> Tensor:
+    """Weight (B,) of each row's action in the policy's loss, from the critics there, each (B,).
+
+    Infeasible state (V_h > 0): exp(alpha_1 (V_h - Q_h)), towards less violation. Feasible state: exp(alpha_2
+    (Q_r - V_r)) for an action that keeps the state feasible (Q_h <= 0), 0 for one that does not.
+    """
+    escape = (config.cost_temperature * (v_h - q_h)).exp().clamp(max=config.cost_weight_clip)
+    gain = (config.reward_temperature * (q_r - v_r)).exp().clamp(max=config.reward_weight_clip)
+    return torch.where(v_h > 0, escape, torch.where(q_h <= 0, gain, torch.zeros_like(gain)))
+
+
+def cosine_rate(initial: float, update: int, decay: int) -> float:
+    """Learning rate at the update's index (from 0): a half cosine down to 0 over ``decay`` updates; constant if 0."""
+    return initial * 0.5 * (1 + math.cos(math.pi * min(update / decay, 1))) if decay else initial
+
+
+class FISOR(Agent):
+    """Reward critics, safety critics and a diffusion policy, trained on disjoint objectives at every update.
+
+    The critics never depend on the policy. Networks: ``values`` (V_r, V_h), ``critics`` (twins of Q_r, twins of Q_h)
+    with a target copy, ``score`` with an averaged copy that acts.
+    """
+
+    updates: Tensor
+
+    def __init__(self, config: FISORConfig, obs_dim: int, act_dim: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(config, obs_dim, act_dim, device)
+        self.config: FISORConfig = config
+        widths = (config.critic_hidden, config.critic_hidden)
+        self.values = EnsembleMLP(2, obs_dim, widths)
+        self.critics = EnsembleMLP(4, obs_dim + act_dim, widths)
+        self.score = ScoreNetwork(
+            obs_dim, act_dim, config.diffusion_steps, config.hidden, config.blocks, dropout=config.dropout
+        )
+        self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
+        self.target_score = copy.deepcopy(self.score).requires_grad_(False).eval()
+        self.noise_schedule = NoiseSchedule(config.schedule, config.diffusion_steps)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.to(self.device)
+        self.optimizers = {
+            "actor": torch.optim.Adam(self.score.parameters(), lr=config.actor_lr, fused=True),
+            "values": torch.optim.Adam(self.values.parameters(), lr=config.critic_lr, fused=True),
+            "critics": torch.optim.Adam(self.critics.parameters(), lr=config.critic_lr, fused=True),
+        }
+        limit = cost_value_threshold(config.cost_limit, config.discount, config.episode_length)
+        self.threshold = limit if config.safety_critic == "qc" else 0.0  # what Q_h and V_h may reach
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One gradient step of each critic and two of the actor, one on each half of the batch.
+
+        The actor comes first: both its steps see the critics of the update before.
+        """
+        config, done = self.config, int(self.updates)
+        target_q = self._target_q(batch.observations, batch.actions)  # (4, B)
+        weights = self._weights(batch.observations, target_q)
+        half = len(weights) // 2
+        actor_losses = []
+        for index, rows in enumerate((slice(0, half), slice(half, 2 * half))):
+            self._set_rate("actor", cosine_rate(config.actor_lr, 2 * done + index, config.actor_lr_decay))
+            loss = self.policy_loss(batch.observations[rows], batch.actions[rows], weights[rows])
+            self._step("actor", loss)
+            _average(self.target_score, self.score, config.actor_target_rate)
+            actor_losses.append(loss.detach())
+        rate = cosine_rate(config.critic_lr, done, config.critic_lr_decay)
+        self._set_rate("values", rate)
+        self._set_rate("critics", rate)
+        metrics = self._update_critics(batch, target_q[:, : config.critic_batch_size])
+        self.updates += 1
+        metrics["policy/loss"] = (actor_losses[0] + actor_losses[1]) / 2
+        metrics["policy/mean_weight"] = weights.mean()
+        metrics["policy/unused_share"] = (weights == 0).float().mean()
+        return metrics
+
+    def policy_loss(self, observations: Tensor, actions: Tensor, weights: Tensor) -> Tensor:
+        """Weighted denoising loss () at random step indices, for rows (B, obs_dim), (B, act_dim) and weights (B,)."""
+        steps = torch.randint(self.config.diffusion_steps, (len(actions),), device=actions.device)
+        noise = torch.randn_like(actions)
+        noisy = self.noise_schedule.noisy_actions(actions, steps, noise)
+        with torch.autocast(actions.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            predicted = self.score(noisy, observations, steps)
+        return weighted_denoising_loss(predicted.float(), noise, weights)
+
+    def value_losses(self, observations: Tensor, target_q: Tensor) -> Tensor:
+        """Losses (2,) of V_r and V_h at observations (B, obs_dim), given the target copies' Q (4, B)."""
+        v_r, v_h = self.values(observations)
+        reward = expectile_loss(target_q[REWARD_TWINS].amin(0) - v_r, self.config.reward_expectile)
+        safety = reversed_expectile_loss(target_q[SAFETY_TWINS].amax(0) - v_h, self.config.safety_expectile)
+        return torch.stack([reward, safety])
+
+    @torch.no_grad()
+    def critic_targets(self, batch: Batch) -> Tensor:
+        """Bellman targets (2, B) of Q_r and Q_h, with the values as they are now."""
+        config = self.config
+        next_r, next_h = self.values(batch.next_observations)
+        ends = batch.terminals if config.bootstrap_timeouts else torch.maximum(batch.terminals, batch.timeouts)
+        reward = bellman_target(batch.rewards, ends, next_r, config.discount)
+        if config.safety_critic == "qc":
+            safety = bellman_target(batch.costs, ends, next_h, config.discount)
+        else:
+            safety = safety_bellman_target(self.margins(batch), ends, next_h, config.discount)
+        return torch.stack([reward, safety])
+
+    def margins(self, batch: Batch) -> Tensor:
+        """h (B,) of the batch: its margins if the data has them, else the two labels of the settings."""
+        if batch.margins is not None:
+            return batch.margins
+        return torch.where(batch.costs > 0, self.config.unsafe_label, self.config.safe_label)
+
+    @torch.no_grad()
+    def feasible_value(self, observations: Tensor) -> Tensor:
+        """V_h (B,) at observations (B, obs_dim): <= 0 where the state is feasible ("qc": less its threshold)."""
+        return self.values(observations, slice(SAFETY, SAFETY + 1))[0] - self.threshold
+
+    @torch.no_grad()
+    def act(self, observations: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Map observations (B, obs_dim) to actions (B, act_dim) in [-1, 1]: the best of N candidates each."""
+        candidates = self.draw_candidates(observations, generator)
+        best = self.selected(observations, candidates)
+        return candidates[torch.arange(len(best), device=best.device), best]
+
+    def draw_candidates(self, observations: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """N actions (B, N, act_dim) of the averaged policy for observations (B, obs_dim)."""
+        config, network = self.config, self.target_score
+        of_observation = network.observation_features(observations)[:, None]  # (B, 1, hidden)
+        of_step = network.step_features()
+        to_hidden = network.first.weight[:, : self.act_dim].T
+        nothing_dropped = network.draw_dropout(0)  # this copy never trains
+
+        def noise_prediction(noisy: Tensor, step: int) -> Tensor:
+            return network.after_first_layer(noisy @ to_hidden + (of_observation + of_step[step]), nothing_dropped)
+
+        shape = (len(observations), config.candidates, self.act_dim)
+        sample = SAMPLERS[config.sampler]
+        return sample(noise_prediction, self.noise_schedule, shape, generator, config.temperature)
+
+    def selected(self, observations: Tensor, candidates: Tensor) -> Tensor:
+        """Index (B,) of the chosen one of ``candidates`` (B, N, act_dim) at ``observations`` (B, obs_dim)."""
+        if self.config.selection == "least_qh":
+            q_h = self.target_critics.over_candidates(observations, candidates, SAFETY_TWINS).amax(0)
+            return q_h.argmin(dim=1)
+        q = self.target_critics.over_candidates(observations, candidates)  # (4, B, N)
+        q_r, q_h = q[REWARD_TWINS].amin(0), q[SAFETY_TWINS].amax(0)
+        feasible = q_h <= self.threshold
+        best = torch.where(feasible, q_r, -torch.inf).argmax(dim=1)
+        return torch.where(feasible.any(dim=1), best, q_h.argmin(dim=1))
+
+    @torch.no_grad()
+    def _target_q(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.target_critics(torch.cat([observations, actions], dim=1))
+
+    @torch.no_grad()
+    def _weights(self, observations: Tensor, target_q: Tensor) -> Tensor:
+        v_r, v_h = self.values(observations)
+        q_r, q_h = target_q[REWARD_TWINS].amin(0), target_q[SAFETY_TWINS].amax(0)
+        return feasibility_weights(q_r, v_r, q_h - self.threshold, v_h - self.threshold, self.config)
+
+    def _update_critics(self, batch: Batch, target_q: Tensor) -> dict[str, Tensor]:
+        """V_r and V_h together, then Q_r and Q_h, on the leading rows; reward and safety never mix."""
+        head = _head(batch, target_q.shape[1])
+        value_losses = self.value_losses(head.observations, target_q)
+        self._step("values", value_losses.sum())
+        targets = self.critic_targets(head).repeat_interleave(2, dim=0)  # (4, B)
+        q = self.critics(torch.cat([head.observations, head.actions], dim=1))
+        critic_losses = (q - targets).square().mean(dim=1).unflatten(0, (2, 2)).mean(dim=1)  # (2,)
+        self._step("critics", critic_losses.sum())
+        _average(self.target_critics, self.critics, self.config.target_rate)
+        return {
+            "values/reward_loss": value_losses[0].detach(),
+            "values/safety_loss": value_losses[1].detach(),
+            "critics/reward_loss": critic_losses[0].detach(),
+            "critics/safety_loss": critic_losses[1].detach(),
+            "critics/reward_q": q[REWARD_TWINS].detach().mean(),
+            "critics/safety_q": q[SAFETY_TWINS].detach().mean(),
+        }
+
+    def _step(self, name: str, loss: Tensor) -> None:
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    def _set_rate(self, name: str, rate: float) -> None:
+        for group in self.optimizers[name].param_groups:
+            group["lr"] = rate
+
+
+def _head(batch: Batch, rows: int) -> Batch:
+    """The leading ``rows`` of a batch."""
+    return Batch(
+        observations=batch.observations[:rows],
+        actions=batch.actions[:rows],
+        rewards=batch.rewards[:rows],
+        costs=batch.costs[:rows],
+        next_observations=batch.next_observations[:rows],
+        terminals=batch.terminals[:rows],
+        timeouts=batch.timeouts[:rows],
+        margins=None if batch.margins is None else batch.margins[:rows],
+    )
+
+
+@torch.no_grad()
+def _average(copy_: torch.nn.Module, module: torch.nn.Module, share: float) -> None:
+    """Move the copy's weights by ``share`` towards the module's."""
+    torch._foreach_lerp_(list(copy_.parameters()), list(module.parameters()), share)

@@ -1,0 +1,149 @@
+"""ScoreNetwork: a LayerNorm residual network that predicts the noise in an action."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_SATURATED = 20.0  # mish(x) = x in float32 beyond this
+
+
+class _Mish(torch.autograd.Function):
+    """x tanh(softplus(x)) with one exponential: with e = exp(x) and n = e (e + 2), tanh(softplus(x)) = n / (n + 2)."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        e = x.clamp(max=_SATURATED).exp()
+        n = e * (e + 2)
+        return x * (n / (n + 2))
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        e = x.clamp(max=_SATURATED).exp()
+        n = e * (e + 2)
+        share = 1 / (n + 2)
+        return gradient * (n * share + x * (4 * e * (e + 1)) * share * share)
+
+
+def mish(x: Tensor) -> Tensor:
+    """x tanh(softplus(x)), elementwise; one exponential forward and one backward, error below 1e-6 of max(1, |x|)."""
+    return _Mish.apply(x)
+
+
+def dropout_scales(shape: tuple[int, ...], share: float, device: torch.device) -> Tensor:
+    """Random factors ``shape``: 0 with probability ``share`` (to 1/65536), else 1 / (1 - share).
+
+    Drawn from torch's global generator, four factors from each 64-bit draw: several times cheaper than a uniform
+    number per element.
+    """
+    count = math.prod(shape)
+    draws = torch.empty((count + 3) // 4, dtype=torch.int64, device=device).random_(-(2**63), None)
+    halves = draws.view(torch.int16)[:count].view(shape)
+    dropped = round(share * 2**16)
+    return (halves >= dropped - 2**15).to(torch.float32).mul_(2**16 / (2**16 - dropped))
+
+
+class ResidualBlock(nn.Module):
+    """x + dense(mish(dense(LayerNorm(dropout(x))))): widths (hidden, expansion * hidden, hidden)."""
+
+    def __init__(self, hidden: int, expansion: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden, eps=1e-6)
+        self.expand = nn.Linear(hidden, expansion * hidden)
+        self.contract = nn.Linear(expansion * hidden, hidden)
+        for layer in (self.expand, self.contract):
+            _init_lecun_normal(layer)
+
+    def forward(self, x: Tensor, scales: Tensor | None = None) -> Tensor:
+        """Map rows (B, hidden) to (B, hidden); ``scales`` (B, hidden) are the dropout factors, None for none."""
+        kept = x if scales is None else x * scales
+        return x + self.contract(mish(self.expand(self.norm(kept))))
+
+
+class ScoreNetwork(nn.Module):
+    """Noise prediction eps(x_t, s, t): learnable Fourier time features, then a LayerNorm residual network.
+
+    Args:
+        obs_dim, act_dim: sizes of an observation and an action.
+        diffusion_steps: T; the step index t is one of 0..T-1 and enters the features as it is.
+        hidden, blocks, expansion: width, number of residual blocks, width inside a block as a multiple.
+        frequencies, time_dim: number of Fourier frequencies, width of the time network.
+        dropout: share of a block's inputs that is zeroed while training.
+
+    The first layer acts on [action, observation, time features]. As there are only T different time features, their
+    part of it is computed once per step index and not once per row.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        act_dim: int,
+        diffusion_steps: int = 5,
+        hidden: int = 256,
+        blocks: int = 3,
+        expansion: int = 4,
+        frequencies: int = 32,
+        time_dim: int = 128,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.obs_dim, self.act_dim, self.dropout = obs_dim, act_dim, dropout
+        self.diffusion_steps, self.hidden = diffusion_steps, hidden
+        self.frequencies = nn.Parameter(0.2 * torch.randn(frequencies))
+        self.time_in = nn.Linear(2 * frequencies, time_dim)
+        self.time_out = nn.Linear(time_dim, time_dim)
+        self.first = nn.Linear(act_dim + obs_dim + time_dim, hidden)
+        self.blocks = nn.ModuleList(ResidualBlock(hidden, expansion) for _ in range(blocks))
+        self.last = nn.Linear(hidden, act_dim)
+        for layer in (self.time_in, self.time_out, self.first, self.last):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def step_features(self) -> Tensor:
+        """The first layer's time part and bias (T, hidden), one row per step index."""
+        steps = torch.arange(self.diffusion_steps, device=self.frequencies.device, dtype=self.frequencies.dtype)
+        phase = 2 * math.pi * steps[:, None] * self.frequencies
+        features = self.time_out(mish(self.time_in(torch.cat([phase.cos(), phase.sin()], dim=1))))
+        return F.linear(features, self.first.weight[:, self.act_dim + self.obs_dim :], self.first.bias)
+
+    def observation_features(self, observations: Tensor) -> Tensor:
+        """The first layer's observation part (B, hidden) for observations (B, obs_dim)."""
+        return F.linear(observations, self.first.weight[:, self.act_dim : self.act_dim + self.obs_dim])
+
+    def draw_dropout(self, rows: int) -> list[Tensor | None]:
+        """Dropout factors (rows, hidden) for each block; Nones outside training or without dropout."""
+        if not self.training or self.dropout == 0:
+            return [None] * len(self.blocks)
+        shape = (len(self.blocks), rows, self.hidden)
+        return list(dropout_scales(shape, self.dropout, self.frequencies.device))
+
+    def forward(self, noisy_actions: Tensor, observations: Tensor, steps: Tensor) -> Tensor:
+        """Predicted noise (B, act_dim) in ``noisy_actions`` (B, act_dim) at ``observations`` (B, obs_dim).
+
+        Args:
+            noisy_actions: (B, act_dim) actions with noise.
+            observations: (B, obs_dim).
+            steps: (B,) int64 step indices in 0..T-1.
+        """
+        choice = F.one_hot(steps, self.diffusion_steps).to(noisy_actions.dtype)
+        inputs = torch.cat([noisy_actions, observations, choice], dim=1)
+        # The step index picks its row by the same product that handles the other inputs: no gather, no scatter.
+        own = self.first.weight[:, : self.act_dim + self.obs_dim]
+        hidden = inputs @ torch.cat([own, self.step_features().T], dim=1).T
+        return self.after_first_layer(hidden, self.draw_dropout(len(steps)))
+
+    def after_first_layer(self, hidden: Tensor, scales: list[Tensor | None]) -> Tensor:
+        """Predicted noise (B, act_dim) from the first layer's sums (B, hidden) and each block's dropout factors."""
+        for block, factors in zip(self.blocks, scales, strict=True):
+            hidden = block(hidden, factors)
+        return self.last(mish(hidden))
+
+
+def _init_lecun_normal(layer: nn.Linear) -> None:
+    """Weights from a normal cut at two deviations, of deviation 1 / sqrt(fan_in) after the cut; zero biases."""
+    deviation = layer.in_features**-0.5 / 0.87962566  # deviation of the unit normal cut at +-2
+    nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+    nn.init.zeros_(layer.bias)
