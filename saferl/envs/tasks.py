@@ -90,8 +90,8 @@ def refuse_metadrive(task: str, **kwargs: Any) -> NoReturn:
     saferl can't make its environments reproducibly.
     """
     raise MissingPackageError(
-        f"{task} needs the MetaDrive simulator (metadrive-simulator 0.2.6, the release of DSRL's data, with the assets "
-        "that it downloads at its first start), which saferl does not run; its data set can be trained on all the same."
+        f"{task} needs the MetaDrive simulator (package metadrive-simulator and the assets that it downloads at its "
+        "first start), which saferl does not run; its data set can be trained on all the same."
     )
 
 
