@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from saferl.envs import safety_gymnasium_compat as compat
 from saferl.envs.safety_gymnasium_ids import navigation_ids, velocity_ids
 
-METADATA = {"render_modes": ["human", "rgb_array", "depth_array"], "render_fps": 30}
+RENDER_MODES = ("human", "rgb_array", "depth_array")
+METADATA: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 30}
 
 # Velocity tasks whose constraint is on the speed in the plane; the others limit the velocity along x.
 PLANAR_SPEED_TASKS = (
@@ -44,7 +45,7 @@ class SafetyNavigation(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]], 
     Push1, Circle1, Circle2, Run0. Contact constraints have no such value.
     """
 
-    metadata: dict[str, Any] = METADATA  # noqa: RUF012 - gymnasium's own declaration
+    metadata: dict[str, Any] = METADATA
 
     def __init__(
         self,
@@ -173,7 +174,7 @@ class SafetyVelocity(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]], Ez
     over the step, as in the cost; at a reset nothing has moved yet, so that it is 0 there.
     """
 
-    metadata: dict[str, Any] = METADATA  # noqa: RUF012 - gymnasium's own declaration
+    metadata: dict[str, Any] = METADATA
 
     def __init__(self, task_id: str, physics: str = "legacy", render_mode: str | None = None, **kwargs: Any) -> None:
         """Make the task.
@@ -190,7 +191,9 @@ class SafetyVelocity(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]], Ez
         if render_mode is not None:
             compat.use_headless_rendering()
         self._task_id = task_id
-        self._env = compat.load().velocity_class(task_id)(render_mode=render_mode, **kwargs)
+        task_class = compat.load().velocity_class(task_id)
+        with compat.ignore_total_mass_warning():
+            self._env = task_class(render_mode=render_mode, **kwargs)
         if physics == "legacy":
             compat.restore_velocity_physics(self._env)
         self.render_mode = render_mode
@@ -247,7 +250,7 @@ def _check_arguments(task_id: str, known: dict[str, int], physics: str, render_m
         raise ValueError(f"no task is named {task_id!r}. Known: {', '.join(known)}.")
     if physics not in compat.PHYSICS:
         raise ValueError(f"physics must be one of {', '.join(compat.PHYSICS)}; got {physics!r}.")
-    if render_mode not in (None, *METADATA["render_modes"]):
+    if render_mode not in (None, *RENDER_MODES):
         raise ValueError(
             f"render_mode must be None or one of {', '.join(METADATA['render_modes'])}; got {render_mode!r}."
         )

@@ -16,6 +16,7 @@ import importlib.util
 import math
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -42,7 +43,7 @@ class WorldSettings:
     sky: bool = False
 
 
-_settings: ContextVar[WorldSettings] = ContextVar("world_settings", default=WorldSettings())
+_settings: ContextVar[WorldSettings] = ContextVar("world_settings")
 
 
 @contextmanager
@@ -183,7 +184,7 @@ def _give_viewers_their_size() -> None:
         rendering.WindowViewer.__init__(self, model, data, None, None)
         self._custom_key_press_callback = custom_key_press_callback
 
-    underlying.OffScreenViewer = off_screen_viewer
+    underlying.OffScreenViewer = off_screen_viewer  # type: ignore[attr-defined]
     keyboard.__init__ = init_keyboard_viewer
 
 
@@ -205,7 +206,7 @@ class _WorldXml:
 
     @staticmethod
     def unparse(tree: Any) -> str:
-        settings = _settings.get()
+        settings = _settings.get(WorldSettings())
         mujoco_node = tree["mujoco"]
         _replace_textures(mujoco_node, settings.sky)
         if settings.legacy:
@@ -299,6 +300,29 @@ def contact_margins_add_up() -> bool:
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     return bool(data.ncon == 1 and data.contact.includemargin[0] > 0.15)
+
+
+@contextmanager
+def ignore_total_mass_warning() -> Iterator[None]:
+    """Keep mujoco from reporting, for each HalfCheetah made, that gymnasium's XML uses ``settotalmass``.
+
+    It would print the line and append it to a file MUJOCO_LOG.TXT in the current folder. Other warnings go on.
+    """
+    mujoco = importlib.import_module("mujoco")
+    previous = mujoco.get_mju_user_warning()
+
+    def warn(message: str) -> None:
+        if "settotalmass" not in message:
+            if previous is None:
+                warnings.warn(message, stacklevel=2)
+            else:
+                previous(message)
+
+    mujoco.set_mju_user_warning(warn)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(previous)
 
 
 def restore_velocity_physics(env: Any) -> None:
