@@ -162,13 +162,20 @@ class OfflineDataset:
         Raises: DatasetError with both sizes.
         """
         name = getattr(getattr(env, "spec", None), "id", None) or type(env).__name__
-        for key, kind, size in (("observations", "observation", self.obs_dim), ("actions", "action", self.act_dim)):
+        sizes = []
+        for kind in ("observation", "action"):
             space = getattr(env, f"single_{kind}_space", None) or getattr(env, f"{kind}_space")
             if space.shape is None or len(space.shape) != 1:
                 raise DatasetError(f"{name}: its {kind} space must be a flat Box; got {space}.")
-            if space.shape[0] != size:
+            sizes.append(space.shape[0])
+        self.check_sizes(sizes[0], sizes[1], name)
+
+    def check_sizes(self, obs_dim: int, act_dim: int, name: str) -> None:
+        """Check the sizes of observations and actions; raises DatasetError that says ``name`` needs others."""
+        for key, size, needed in (("observations", self.obs_dim, obs_dim), ("actions", self.act_dim, act_dim)):
+            if size != needed:
                 raise DatasetError(
-                    f"{self.source}: {key}, row 0: {size} values, but {name} has {space.shape[0]} in an {kind}; "
+                    f"{self.source}: {key}, row 0: {size} values, but {name} has {needed}; "
                     "use the data of this environment or the environment of this data."
                 )
 
