@@ -122,7 +122,7 @@ POLICIES = {"ar1": autoregressive_policy, "seek": goal_seeking_policy}
 def closed_loop(task_id: str, policy: str, steps: int, seed: int) -> tuple[float, float, int]:
     """Return, cost and number of resets of one run of the recorded policy."""
     env = make(task_id)
-    generator = np.random.RandomState(1000 + seed)  # noqa: NPY002 - the recording's generator
+    generator = np.random.RandomState(1000 + seed)
     generator.uniform(size=2 * env.action_space.shape[0])  # drawn by the recorder for another policy
     act = POLICIES[policy](generator, env)
     env.reset(seed=seed)
