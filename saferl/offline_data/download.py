@@ -160,6 +160,7 @@ def _copy(response: Any, part: Path, start: int, total: int | None, advance: Any
     """Append the answer to the part file and compare its size with what was announced."""
     with part.open("ab") as file:
         file.truncate(start)
+        file.seek(start)
         while True:
             try:
                 chunk = response.read(_CHUNK)

@@ -20,7 +20,7 @@ from saferl.offline_data.dataset import (
 
 REQUIRED_KEYS = ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")
 MARGIN_KEY = "h"
-_CHUNK_BYTES = 1 << 20  # one chunk fills h5py's chunk cache, so reading in order unpacks each chunk once
+_CHUNK_BYTES = 1 << 20  # whole rows in a chunk: reading in order unpacks each chunk once, in any reader's cache
 
 
 def load_hdf5(path: str | Path) -> OfflineDataset:
@@ -38,7 +38,8 @@ def load_hdf5(path: str | Path) -> OfflineDataset:
     path = Path(path)
     check_is_hdf5(path)
     try:
-        with h5py.File(path, "r") as file:
+        # Each array is read in one go, so that chunk caches (8 MB an array in HDF5 2) would only take memory.
+        with h5py.File(path, "r", rdcc_nbytes=0) as file:
             nodes = {key: _node(file, key, path) for key in REQUIRED_KEYS}
             if MARGIN_KEY in file:
                 nodes["margins"] = _node(file, MARGIN_KEY, path)
@@ -117,8 +118,9 @@ def check_is_hdf5(path: Path) -> None:
 def _node(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
     node = file.get(key)
     if node is None:
-        close = difflib.get_close_matches(key, list(file), n=1, cutoff=0.5)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        others = [name for name in file if name not in REQUIRED_KEYS]
+        close = difflib.get_close_matches(key, others, n=1)
+        hint = f" did you mean {close[0]!r}?" if close else ""
         raise DatasetError(
             f"{path}: key {key!r} is missing;{hint} found: {', '.join(sorted(file)) or 'nothing'}; "
             f"required: {', '.join(REQUIRED_KEYS)}."

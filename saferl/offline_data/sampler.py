@@ -108,8 +108,11 @@ class _Affine:
     def __init__(self, low: ArrayLike | None, high: ArrayLike | None, act_dim: int) -> None:
         if (low is None) != (high is None):
             raise DatasetError("action_low and action_high must be given together.")
-        self._low = np.broadcast_to(np.asarray(-1.0 if low is None else low, np.float64), (act_dim,))
-        self._high = np.broadcast_to(np.asarray(1.0 if high is None else high, np.float64), (act_dim,))
+        self._low = np.asarray(-1.0 if low is None else low, np.float64)
+        self._high = np.asarray(1.0 if high is None else high, np.float64)
+        for bound in (self._low, self._high):
+            if bound.shape not in ((), (act_dim,)):
+                raise DatasetError(f"an action bound has {act_dim} values, or is one number; got shape {bound.shape}.")
         if not (np.isfinite(self._low).all() and np.isfinite(self._high).all() and (self._low < self._high).all()):
             raise DatasetError(f"action bounds must be finite with low < high; got low {low!r}, high {high!r}.")
 
