@@ -1,10 +1,12 @@
 """The algorithms: one file each, listed here by hand."""
 
 from saferl.agents.agent import Agent, AgentConfig
+from saferl.agents.bc import BC, BCConfig
 from saferl.agents.fisor import FISOR, FISORConfig
 
 AGENTS: dict[str, tuple[type, type[Agent]]] = {
     "fisor": (FISORConfig, FISOR),
+    "bc": (BCConfig, BC),
 }
 
-__all__ = ["AGENTS", "FISOR", "Agent", "AgentConfig", "FISORConfig"]
+__all__ = ["AGENTS", "BC", "FISOR", "Agent", "AgentConfig", "BCConfig", "FISORConfig"]

@@ -1,0 +1,131 @@
+"""What every command shares: key=value arguments by Hydra, and one line on stderr for what the user can mend."""
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
+
+from hydra import compose, initialize_config_module
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CONFIG_MODULE = "saferl.conf"
+HYDRA_VERSION_BASE = "1.3"
+
+
+class UsageError(ValueError):
+    """A mistake that the user can mend: its message is one line, and a command ends with exit code 2."""
+
+
+def guarded(command: str, main: Callable[[], int]) -> int:
+    """Run ``main``; a UsageError becomes one line on stderr and exit code 2. Anything else is a bug and is raised."""
+    try:
+        return main()
+    except UsageError as error:
+        line = " ".join(str(error).split())
+        print(f"saferl.{command}: {line}", file=sys.stderr)
+        return 2
+
+
+def unknown(kind: str, word: str, known: Iterable[str], form: str = "{}") -> str:
+    """One line for a word that is not among ``known``; ``form`` shows how the close match is typed, as "agent={}"."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {form.format(close[0])}?" if close else ""
+    listed = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
+    return f"no {kind} named '{word}'.{hint} Known: {listed}."
+
+
+def check_flags(argv: Sequence[str], forbidden: Sequence[str] = ("--experimental-rerun",)) -> argparse.Namespace:
+    """Hydra's own flags parsed once before Hydra does, so that a wrong one costs a line and not a page.
+
+    Raises: UsageError for an unknown flag, or for one that would unpickle a file.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UsageError(f"{message}; settings are written key=value, and --help lists them.")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    for flag in forbidden:
+        if any(word.split("=")[0] == flag for word in argv):
+            raise UsageError(f"{flag} reads a pickle, and saferl unpickles nothing; use resume=RUN.")
+    return parser.parse_args(list(argv))
+
+
+def composed(config_name: str, overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
+    """The configuration of ``saferl/conf/<config_name>.yaml`` under ``overrides``.
+
+    Args:
+        config_name: file name without its ending.
+        overrides: ``key=value`` words.
+        config_dir: a folder of the user's own YAML that is searched first.
+    Raises: UsageError with the close match for a wrong key, group choice or value.
+    """
+    search = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
+    try:
+        with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE):
+            config = compose(config_name, overrides=[*overrides, *search])
+            OmegaConf.resolve(config)
+            return config
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(one_line(error, config_name, overrides)) from error
+
+
+def one_line(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
+    """Hydra's complaint about ``overrides`` in one line, with the close match where a name is wrong."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return unknown(group, choice, error.options, f"{group}={{}}")
+    if isinstance(error, OverrideParseException):
+        return f"can't read '{error.override}': settings are written key=value, for example seed=1; --help lists them."
+    text = str(error)
+    missing = re.search(r"Could not override '([^']+)'", text)
+    if missing:
+        key = missing.group(1)
+        groups = [word for word in overrides if word.split("=")[0] in ("agent",)]
+        return unknown("key", key, _keys(config_name, groups), "{}=")
+    return " ".join(line.strip() for line in text.splitlines()[:2])
+
+
+def _keys(config_name: str, overrides: Sequence[str]) -> list[str]:
+    """Every key, dotted, of the configuration."""
+    try:
+        with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE):
+            config = OmegaConf.to_container(compose(config_name, overrides=list(overrides)))
+    except HydraException:
+        return []
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        if not isinstance(node, dict) or not node:
+            return [prefix]
+        return [key for name, child in node.items() for key in walk(child, f"{prefix}.{name}" if prefix else str(name))]
+
+    return walk(config, "")
+
+
+def sweep_choices(overrides: Sequence[str]) -> list[list[str]]:
+    """Override lists that together hold every value of every sweep at least once; the first holds all first values.
+
+    For ``seed=0,1 agent=bc,fisor``: [seed=0 agent=bc], [seed=1 agent=bc], [seed=0 agent=fisor]. So a wrong value
+    is found before the first job of a sweep starts, without composing the whole product.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise UsageError(one_line(error, "config", overrides)) from error
+    values = [
+        [f"{each.get_key_element()}={value}" for value in each.sweep_string_iterator()]
+        if each.is_discrete_sweep()
+        else [str(each.input_line)]
+        for each in parsed
+    ]
+    first = [choices[0] for choices in values]
+    return [first] + [
+        first[:index] + [choice] + first[index + 1 :] for index, choices in enumerate(values) for choice in choices[1:]
+    ]
