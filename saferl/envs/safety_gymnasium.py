@@ -62,8 +62,7 @@ class SafetyNavigation(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]], 
         Args:
             task_id: Safety-Gymnasium's id, ``SafetyPointGoal1-v0``.
             physics: "legacy" follows mujoco 2.3.3, on which the task was made; "native" leaves today's mujoco as it is.
-            render_mode: None, "human", "rgb_array" or "depth_array". With None the sky is a gradient: a reset then
-                takes milliseconds instead of half a second.
+            render_mode: None, "human", "rgb_array" or "depth_array"; the sky is a gradient in all of them.
             width: width of a picture, pixels.
             height: height of a picture, pixels.
             camera_id: number of the camera.
@@ -80,7 +79,7 @@ class SafetyNavigation(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]], 
             config["floor_conf.type"] = "village"
         with np.errstate(over="ignore"):  # gymnasium compares float64's bounds with the package's float32 ones
             self._builder = compat.load().Builder(task_id, config, render_mode, width, height, camera_id, camera_name)
-        self._settings = compat.WorldSettings(legacy=physics == "legacy", sky=render_mode is not None)
+        self._physics = physics
         self.render_mode = render_mode
         self.action_space = self._builder.action_space
         self.observation_space = self._builder.observation_space
@@ -115,7 +114,7 @@ class SafetyNavigation(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]], 
             # The package would take its seed from numpy's global generator, which forked workers share.
             self._builder.set_seed(int(self.np_random.integers(2**32)))
         self._seeded = True
-        with compat.world_settings(self._settings):
+        with compat.world_physics(self._physics):
             observation, info = self._builder.reset(seed=seed)
         self._last_observation = observation
         return observation, {**info, "cost": 0.0, **self._margin()}

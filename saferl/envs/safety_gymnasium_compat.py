@@ -20,7 +20,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -35,28 +34,19 @@ INSTALL_LINE = "python -m saferl.install_envs"
 PHYSICS = ("legacy", "native")
 
 
-@dataclass(frozen=True)
-class WorldSettings:
-    """How the next world is built: ``legacy`` sets back mujoco's changes, ``sky`` loads the 25 MB sky pictures."""
-
-    legacy: bool = True
-    sky: bool = False
-
-
-_settings: ContextVar[WorldSettings] = ContextVar("world_settings")
+_legacy: ContextVar[bool] = ContextVar("legacy", default=True)
 
 
 @contextmanager
-def world_settings(settings: WorldSettings) -> Iterator[None]:
-    """Build the worlds of the block with ``settings``; the package itself has no way to hand them through."""
-    token = _settings.set(settings)
+def world_physics(physics: str) -> Iterator[None]:
+    """Build the worlds of the block with ``physics``; the package itself has no way to hand it through."""
+    token = _legacy.set(physics == "legacy")
     try:
         yield
     finally:
-        _settings.reset(token)
+        _legacy.reset(token)
 
 
-@functools.cache
 def load() -> SimpleNamespace:
     """Import Safety-Gymnasium and patch it, once per process.
 
@@ -64,6 +54,11 @@ def load() -> SimpleNamespace:
     Raises: MissingPackageError with the line that installs what is missing.
     """
     _check_installed()
+    return _load()
+
+
+@functools.cache
+def _load() -> SimpleNamespace:
     if "safety_gymnasium" not in sys.modules:  # a stack on which the real package imports needs no stand-in
         sys.modules["safety_gymnasium"] = _parent_package()
     _make_colours_hashable()
@@ -206,38 +201,30 @@ class _WorldXml:
 
     @staticmethod
     def unparse(tree: Any) -> str:
-        settings = _settings.get(WorldSettings())
-        mujoco_node = tree["mujoco"]
-        _replace_textures(mujoco_node, settings.sky)
-        if settings.legacy:
-            _restore_collider(mujoco_node)
-            _restore_weld_torque(mujoco_node)
-            _restore_racecar_inertia(mujoco_node)
+        world = tree["mujoco"]
+        _replace_textures(world)
+        if _legacy.get():
+            _restore_collider(world)
+            _restore_weld_torque(world)
+            _restore_racecar_inertia(world)
         return importlib.import_module("xmltodict").unparse(tree)
 
 
-def _replace_textures(world: Any, sky: bool) -> None:
-    """Draw the sky by a gradient unless ``sky``, and paint what the package's wheel does not ship in one colour.
+def _replace_textures(world: Any) -> None:
+    """Draw the sky as a gradient, and paint what the package's wheel does not ship in one colour.
 
-    The sky is six pictures of 3259 x 3259 that are decoded at every reset (0.4 s, 0.8 GB). Race tasks name textures
-    (village_floor.PNG, ...) that no release ships.
+    The sky is six pictures of 3259 x 3259 pixels that are decoded at every reset (0.4 s, 0.8 GB of memory), seen or
+    not. Race tasks name textures (village_floor.PNG, ...) that no release ships.
     """
     folder = Path(world["compiler"].get("@texturedir", ""))
-    textures = world["asset"]["texture"]
-    for i, texture in enumerate(textures):
+    for texture in world["asset"]["texture"]:
         if texture.get("@type") == "skybox":
-            if not sky:
-                textures[i] = {
-                    "@type": "skybox",
-                    "@builtin": "gradient",
-                    "@rgb1": "0.4 0.6 0.8",
-                    "@rgb2": "0 0 0",
-                    "@width": "32",
-                    "@height": "32",
-                }
+            texture.clear()
+            texture.update({"@type": "skybox", "@builtin": "gradient", "@rgb1": "0.4 0.6 0.8", "@rgb2": "0 0 0"})
+            texture.update({"@width": "32", "@height": "32"})
         elif "@file" in texture and not (folder / texture["@file"]).exists():
-            plain = {key: value for key, value in texture.items() if key != "@file"}
-            textures[i] = plain | {"@builtin": "flat", "@rgb1": "0.6 0.6 0.5", "@width": "8", "@height": "8"}
+            del texture["@file"]
+            texture.update({"@builtin": "flat", "@rgb1": "0.6 0.6 0.5", "@width": "8", "@height": "8"})
 
 
 def _restore_collider(world: Any) -> None:
