@@ -33,10 +33,9 @@ def write_large(path: Path, n: int, dtype: type) -> Path:
     generator = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
         for key, columns in (("observations", 60), ("next_observations", 60), ("actions", 2)):
-            node = file.create_dataset(key, (n, columns), dtype, compression="gzip", compression_opts=1, chunks=True)
-            piece = np.tile(generator.integers(9, size=(1_000, columns)), (100, 1)).astype(dtype)  # packs fast
-            for start in range(0, n, 100_000):
-                node[start : start + 100_000] = piece
+            piece = generator.integers(9, size=(1_000, columns)).astype(dtype)  # repeated: packs fast
+            data = np.tile(piece, (n // 1_000, 1))
+            file.create_dataset(key, data=data, chunks=True, compression="gzip", compression_opts=1)
         for key in ("rewards", "costs", "terminals", "timeouts"):
             column = np.zeros(n) if key != "timeouts" else np.arange(n) % 1_000 == 999
             file.create_dataset(key, data=column.astype(dtype), compression="gzip", chunks=True)
