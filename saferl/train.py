@@ -1,7 +1,8 @@
-"""python -m saferl.train: one training from settings to a run folder; --help is the manual."""
+"""python -m saferl.train: one training from settings to a run folder, or a sweep of them; --help is the manual."""
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -23,51 +24,55 @@ from saferl.command_line import (
     sweep_choices,
 )
 from saferl.envs.tasks import find_task
-from saferl.evaluation.rollout import episode_seeds, rollout
+from saferl.evaluation.report import show
 from saferl.offline_data import OfflineDataset, Sampler
+from saferl.offline_data.loading import load_dataset
+from saferl.training import sweep
 from saferl.training.checkpoint import NotFiniteError, checkpoints, load_checkpoint
 from saferl.training.config import TrainConfig, parse_training, plain
 from saferl.training.loop import Interrupted, run_updates
-from saferl.training.run_folder import RunFolder, create_run, write_json
+from saferl.training.resume import resumed_config
+from saferl.training.run_evaluation import Protocol, evaluate_run, tables
+from saferl.training.run_folder import RunFolder, create_run, open_run, write_json
 
 
 def train(config: TrainConfig, run: RunFolder) -> None:
-    """Train in a run folder, from its last checkpoint if there is one.
+    """Train in a run folder, from its last checkpoint if there is one, and evaluate at the end.
 
-    Raises: UsageError for what the user can mend before the first update.
+    Raises: UsageError for what the user can mend before the first update; NotFiniteError; Interrupted.
     """
-    env, dataset, agent, sampler = _made(config)
-    low, high = env.action_space.low, env.action_space.high
-    _write_data_facts(run, dataset)
+    env, dataset, agent, sampler = make_parts(config)
+    low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
+    env.close()
+    write_json(run.data, data_facts(dataset, low, high))
     saved = checkpoints(run.checkpoints)
     done = load_checkpoint(saved[-1], agent, sampler) if saved else 0
-    seeds = episode_seeds(config.seed, config.eval_episodes)
+    on_the_way = Protocol(episodes=min(config.eval_episodes or 20, 20))
 
-    def evaluate() -> dict[str, float]:
-        episodes = rollout(agent.policy(low, high), config.env, seeds)
-        return {
-            "eval/return": float(episodes.returns.mean()),
-            "eval/cost": float(episodes.costs.mean()),
-            "eval/violations": float(episodes.violations.mean()),
-        }
+    def evaluate() -> Mapping[str, float]:
+        episodes = on_the_way.run(agent.policy(low, high), config.env)
+        means = {"return": episodes.returns, "cost": episodes.costs, "violations": episodes.violations}
+        return {f"eval/{name}": float(values.mean()) for name, values in means.items()}
 
     run_updates(agent, sampler, config, run, done, evaluate)
-    print(f"{run.path}: {evaluate()}")
+    facts = evaluate_run(run, Protocol(episodes=config.eval_episodes), agent.device)
+    show(*tables([run], [facts]))
 
 
-def _made(config: TrainConfig) -> tuple[gymnasium.Env[Any, Any], OfflineDataset, Agent, Sampler]:
-    """Environment, dataset, agent and sampler. Raises: UsageError."""
-    from saferl.offline_data.loading import load_dataset
-
+def make_parts(config: TrainConfig) -> tuple[gymnasium.Env[Any, Any], OfflineDataset, Agent, Sampler]:
+    """Environment, dataset, agent and sampler; seeds torch. Raises: UsageError."""
     try:
         env = saferl.envs.make(config.env)
+        if not isinstance(env.action_space, gymnasium.spaces.Box):
+            raise UsageError(f"env={config.env} has actions {env.action_space}; agents act in a Box.")
         dataset = load_dataset(saferl.envs.full_id(config.env), config.data.path)
         dataset.check_matches(env)
         device = config.torch_device()
         torch.manual_seed(config.seed)
         agent = AGENTS[config.agent_name][1](config.agent, dataset.obs_dim, dataset.act_dim, device)
         low, high = env.action_space.low, env.action_space.high
-        sampler = Sampler(dataset, config.agent.batch_size, device, config.seed, low, high, reward_scale(config))
+        scale = reward_scale(config)
+        sampler = Sampler(dataset, config.agent.batch_size, device, config.seed, low, high, scale)
     except (ValueError, gymnasium.error.Error) as error:
         raise UsageError(str(error)) from error
     return env, dataset, agent, sampler
@@ -81,27 +86,43 @@ def reward_scale(config: TrainConfig) -> float:
     return 1.0 if task is None else task.horizon / (task.max_return - task.min_return)
 
 
-def _write_data_facts(run: RunFolder, dataset: OfflineDataset) -> None:
+def data_facts(dataset: OfflineDataset, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
+    """What evaluation and deployment need to know of the data and the action box (low, high: (act_dim,))."""
     returns, costs = dataset.episode_returns()
-    facts = {
+    return {
         "source": dataset.source,
         "metadata": dataset.metadata,
         "transitions": len(dataset),
         "episodes": dataset.n_episodes,
-        "violating_share": float(np.mean(dataset.costs > 0)),
+        "obs_dim": dataset.obs_dim,
+        "act_dim": dataset.act_dim,
+        "action_low": low.tolist(),
+        "action_high": high.tolist(),
         "min_return": float(returns.min()),
         "max_return": float(returns.max()),
         "returns": [round(float(each), 6) for each in returns],
         "costs": [round(float(each), 6) for each in costs],
     }
-    write_json(run.data, facts)
 
 
 def job(settings: DictConfig) -> None:
-    """One training of a command or of a sweep."""
-    config = parse_training(OmegaConf.to_container(settings, resolve=True))  # type: ignore[arg-type]
-    label = HydraConfig.get().runtime.choices["agent"]
-    train(config, create_run(config.out, config.env, label, config.seed, plain(config)))
+    """One training of a command or of a sweep; how it ended is noted, not raised, so that a sweep goes on."""
+    try:
+        values: Any = OmegaConf.to_container(settings, resolve=True)
+        if values["resume"] is not None:
+            run = open_run(values["resume"])
+            config = resumed_config(run, HydraConfig.get().overrides.task, values)
+        else:
+            config = parse_training(values)
+            preset = HydraConfig.get().runtime.choices["agent"]
+            run = create_run(config.out, config.env, preset, config.seed, plain(config))
+        print(f"run folder: {run.path}", file=sys.stderr)
+        train(config, run)
+        sweep.note_outcome({"run": str(run.path)})
+    except UsageError as error:
+        sweep.note_outcome({"error": str(error), "code": 2})
+    except NotFiniteError as error:
+        sweep.note_outcome({"error": str(error), "code": 1})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -114,18 +135,32 @@ def _main(words: list[str]) -> int:
     flags = check_flags(words)
     if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
         for overrides in sweep_choices(flags.overrides) if flags.multirun else [flags.overrides]:
-            parse_training(OmegaConf.to_container(composed("config", overrides)))  # type: ignore[arg-type]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here as they are
+            _check(overrides)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that what is not a user's mistake comes with its traceback
     sys.argv = [sys.argv[0], *words]
+    sweep.OUTCOMES.clear()
     try:
         hydra.main(f"pkg://{CONFIG_MODULE}", "config", HYDRA_VERSION_BASE)(job)()
-    except NotFiniteError as error:
-        print(f"saferl.train: {error}", file=sys.stderr)
-        return 1
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        print(f"saferl.train: {stop}", file=sys.stderr)
         return 130
-    return 0
+    errors = [outcome for outcome in sweep.OUTCOMES if "error" in outcome]
+    if errors and not flags.multirun:  # a sweep has printed them above its table
+        print(f"saferl.train: {errors[0]['error']}", file=sys.stderr)
+    return max((outcome["code"] for outcome in errors), default=0)
+
+
+def _check(overrides: list[str]) -> None:
+    """Find what the user can mend before the first job starts. Raises: UsageError."""
+    values: Any = OmegaConf.to_container(composed("config", overrides))
+    if values["resume"] is not None:
+        open_run(values["resume"])
+        return
+    config = parse_training(values)
+    try:
+        saferl.envs.full_id(config.env)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 if __name__ == "__main__":

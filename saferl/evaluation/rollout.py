@@ -73,7 +73,8 @@ def rollout(
         envs.close()
 
 
-def _run(policy: Policy, envs: gymnasium.vector.VectorEnv[Any, Any, Any], seeds: NDArray[np.int64]) -> Episodes:
+# Any: VectorEnv declares one seed, while both of its subclasses take one for each environment.
+def _run(policy: Policy, envs: Any, seeds: NDArray[np.int64]) -> Episodes:
     width, total = envs.num_envs, len(seeds)
     episode = np.arange(width)  # (width,) index of the episode that each environment is in; >= total: idle
     following = width

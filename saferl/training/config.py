@@ -42,11 +42,11 @@ class TrainConfig:
     log_every: int = 100
     checkpoint_every: int = 5_000
     eval_every: int  # 0: only at the end
-    eval_episodes: int = 20
+    eval_episodes: int | None = None  # of the last evaluation; None: 100 on PointRobot, else 20
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "checkpoint_every", "eval_episodes"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}.")
         if self.eval_every < 0:
             raise ValueError(f"eval_every must be >= 0 (0: only at the end); got {self.eval_every}.")

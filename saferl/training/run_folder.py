@@ -89,8 +89,13 @@ def create_run(out: str | Path, env: str, agent: str, seed: int, settings: dict[
         break
     run = RunFolder(path)
     write_json(path / "environment.json", environment_facts())
-    write_atomically(run.config, yaml.safe_dump(settings, sort_keys=False).encode())
+    save_settings(run, settings)
     return run
+
+
+def save_settings(run: RunFolder, settings: dict[str, Any]) -> None:
+    """Write config.yaml."""
+    write_atomically(run.config, yaml.safe_dump(settings, sort_keys=False).encode())
 
 
 def open_run(path: str | Path) -> RunFolder:
@@ -103,7 +108,7 @@ def open_run(path: str | Path) -> RunFolder:
 
 
 def find_runs(patterns: str | Sequence[str]) -> list[RunFolder]:
-    """The runs that one or more paths name: a run, a folder with runs below it, or a glob of either; sorted, no doubles.
+    """The runs that paths name: a run, a folder with runs below it, or a glob of either; sorted, no doubles.
 
     Raises: UsageError for a pattern that names no run.
     """

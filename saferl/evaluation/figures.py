@@ -1,0 +1,162 @@
+"""The pictures of a run: learning curves, reward against cost, and PointRobot's feasible region.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart. matplotlib is imported by the first picture.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from saferl.envs.point_robot import ARENA, GOAL, GOAL_RADIUS, HAZARD_RADIUS, HAZARDS
+from saferl.evaluation.feasible_region import RegionMap
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
+GREY, LIGHT = "#444444", "#BBBBBB"
+_CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+_MAX_POINTS = 1_000  # of a curve; more can't be seen
+
+
+def learning_curves(lines: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
+    """Draw every metric of a metrics.jsonl over the updates: a panel for each part of the agent, then evaluations.
+
+    Args:
+        lines: the parsed lines; keys are "part/quantity" or "eval/quantity".
+        path: the PNG.
+        title: above the panels.
+    """
+    panels: dict[str, list[str]] = {}
+    for key in dict.fromkeys(key for line in lines for key in line if "/" in key):
+        part = key.split("/")[0]
+        panels.setdefault(key if part == "eval" else part, []).append(key)
+    figure = _figure(columns := min(3, max(1, len(panels))), math.ceil(len(panels) / columns), 4.2, 2.9)
+    for axes, (panel, keys) in zip(figure.axes, panels.items()):
+        for key, colour in zip(keys, _CYCLE * len(keys)):
+            points = [(line["step"], line[key]) for line in lines if key in line]
+            points = points[:: max(1, len(points) // _MAX_POINTS)]
+            steps, values = zip(*points)
+            style = {"marker": "o", "markersize": 4} if panel.startswith("eval/") else {"linewidth": 1.2}
+            axes.plot(steps, values, color=colour, label=key.split("/", 1)[1], **style)
+        axes.set_title(panel.replace("eval/", "evaluation: "), fontsize=10)
+        axes.set_xlabel("updates")
+        _log_scale_if_wide(axes)
+        if len(keys) > 1 or not panel.startswith("eval/"):
+            axes.legend(fontsize=8, frameon=False)
+    for axes in figure.axes[len(panels) :]:
+        axes.remove()
+    _save(figure, path, title)
+
+
+def return_cost_scatter(
+    data: tuple[ArrayLike, ArrayLike] | None,
+    policies: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    limits: Sequence[float],
+    path: Path,
+    title: str,
+) -> None:
+    """Draw reward against cost of whole episodes: of the data and of one or more policies.
+
+    Args:
+        data: returns (E,) and costs (E,) of the data's episodes; None draws none.
+        policies: name to (returns, costs) of its episodes.
+        limits: cost limits, drawn as lines.
+        path: the PNG.
+        title: above the picture.
+    """
+    figure = _figure(1, 1, 6.4, 4.4)
+    axes = figure.axes[0]
+    if data is not None:
+        returns, costs = np.asarray(data[0]), np.asarray(data[1])
+        axes.scatter(costs, returns, s=9, color=LIGHT, linewidths=0, label=f"data, {len(returns)} episodes", zorder=1)
+    for (name, sample), colour in zip(policies.items(), _CYCLE * len(policies)):
+        returns, costs = np.asarray(sample[0]), np.asarray(sample[1])
+        label = f"{name}, {len(returns)} episodes"
+        axes.scatter(costs, returns, s=16, color=colour, alpha=0.55, linewidths=0, label=label, zorder=3)
+        mean = (costs.mean(), returns.mean())
+        axes.plot(*mean, marker="D", color=colour, markeredgecolor="black", markersize=8, linestyle="", zorder=4)
+    for limit in limits:
+        axes.axvline(limit, color=GREY, linestyle="--", linewidth=1, zorder=2)
+    listed = ", ".join(f"{each:g}" for each in limits)
+    axes.plot([], [], color=GREY, linestyle="--", linewidth=1, label=f"cost limit {listed}")
+    axes.plot([], [], marker="D", color="white", markeredgecolor="black", linestyle="", label="mean of a policy")
+    axes.set_xlabel("cost of an episode")
+    axes.set_ylabel("return of an episode")
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    _save(figure, path, title)
+
+
+def feasible_region(maps: Sequence[RegionMap], path: Path, title: str) -> None:
+    """Draw learned and true infeasible sets of PointRobot, a panel for each speed and heading.
+
+    Args:
+        maps: as ``region_maps`` gives them.
+        path: the PNG.
+        title: above the panels.
+    """
+    from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Circle, Patch
+
+    figure = _figure(len(maps), 1, 3.7, 3.9)
+    extent = (-ARENA, ARENA, -ARENA, ARENA)
+    kinds = (
+        ("white", "feasible"),
+        (SKY, "infeasible, and learned so"),
+        (VERMILLION, "infeasible, missed"),
+        (ORANGE, "feasible, learned infeasible"),
+    )
+    for axes, each in zip(figure.axes, maps):
+        kind = np.where(each.true, np.where(each.learned, 1, 2), np.where(each.learned, 3, 0))
+        colours = ListedColormap([colour for colour, _ in kinds])
+        axes.imshow(kind, cmap=colours, vmin=-0.5, vmax=3.5, origin="lower", extent=extent, interpolation="nearest")
+        axes.contour(each.true, levels=[0.5], colors="black", linewidths=1.1, extent=extent)
+        for hazard in HAZARDS:
+            axes.add_patch(Circle(hazard, HAZARD_RADIUS, fill=False, linestyle=":", linewidth=1.2, color=GREY))
+        axes.add_patch(Circle(GOAL, GOAL_RADIUS, fill=False, linewidth=1.2, color=GREEN))
+        axes.annotate("goal", GOAL, (GOAL[0], GOAL[1] - 0.6), ha="center", fontsize=8, color=GREEN)
+        tip = (-2.5 + 0.7 * math.cos(each.heading), -2.5 + 0.7 * math.sin(each.heading))
+        axes.annotate("", tip, (-2.5, -2.5), arrowprops={"arrowstyle": "-|>", "color": "black"})
+        degrees = math.degrees(each.heading)
+        axes.set_title(f"v = {each.speed:g} m/s, heading {degrees:.0f}°: IoU {each.iou:.3f}", fontsize=10)
+        axes.set_xlabel("x (m)")
+    figure.axes[0].set_ylabel("y (m)")
+    handles: list[Any] = [Patch(facecolor=colour, edgecolor=GREY, label=label) for colour, label in kinds[1:]]
+    handles += [
+        figure.axes[0].plot([], [], color="black", label="border of the true set")[0],
+        figure.axes[0].plot([], [], color=GREY, linestyle=":", label="hazard")[0],
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
+    _save(figure, path, title)
+
+
+def _figure(columns: int, rows: int, width: float, height: float) -> "Figure":
+    """A figure of panels, each ``width`` by ``height`` inches; no window is opened and no global state touched."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(columns * width, max(rows, 1) * height), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes in np.atleast_1d(figure.subplots(max(rows, 1), columns)).flat:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    return figure
+
+
+def _log_scale_if_wide(axes: "Axes") -> None:
+    """A logarithmic axis where positive values span more than two decades."""
+    values = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in axes.lines])
+    if len(values) and values.min() > 0 and values.max() > 100 * values.min():
+        axes.set_yscale("log")
+
+
+def _save(figure: "Figure", path: Path, title: str) -> None:
+    figure.suptitle(title, fontsize=11)
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, dpi=130, format="png")
+    temporary.replace(path)

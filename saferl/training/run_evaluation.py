@@ -1,0 +1,179 @@
+"""Evaluation of runs: from a run folder to eval.json, pictures and tables."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from saferl.agents import Agent
+from saferl.envs import full_id
+from saferl.evaluation import figures
+from saferl.evaluation.feasible_region import region_maps
+from saferl.evaluation.report import (
+    Facts,
+    comparison_table,
+    difference_table,
+    evaluation_facts,
+    pooled_facts,
+    single_table,
+)
+from saferl.evaluation.rollout import Episodes, episode_seeds, rollout
+from saferl.evaluation.scores import cost_limits, reference_returns
+from saferl.policy import Policy
+from saferl.training.config import TrainConfig
+from saferl.training.logging import read_metrics
+from saferl.training.run_folder import RunFolder, read_json, write_json
+from saferl.training.trained import action_bounds, load_agent
+
+POINT_ROBOT = "saferl/PointRobot-v0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How policies are evaluated; equal protocols give every policy the same starts.
+
+    Args:
+        episodes: None takes 100 on PointRobot, whose episodes are cheap, and DSRL's 20 elsewhere.
+        seed: episode i is reset with seed + i.
+        cost_limits: None takes those of the task.
+        num_envs, vectorization: as in ``rollout``.
+        env_kwargs: arguments of the environment; None starts PointRobot where the analytic test says that a violation
+            is avoidable (elsewhere no policy could be safe), and adds nothing elsewhere.
+    """
+
+    episodes: int | None = None
+    seed: int = 0
+    cost_limits: tuple[float, ...] | None = None
+    num_envs: int | None = None
+    vectorization: str = "sync"
+    env_kwargs: Mapping[str, Any] | None = field(default=None)
+
+    def run(self, policy: Policy, env_id: str) -> Episodes:
+        """Whole episodes of a policy."""
+        robot = full_id(env_id) == POINT_ROBOT
+        count = self.episodes if self.episodes is not None else (100 if robot else 20)
+        kwargs = self.env_kwargs if self.env_kwargs is not None else ({"start": "feasible"} if robot else {})
+        return rollout(
+            policy,
+            env_id,
+            episode_seeds(self.seed, count),
+            num_envs=self.num_envs,
+            vectorization=self.vectorization,
+            env_kwargs=dict(kwargs),
+        )
+
+    def limits(self, env_id: str) -> tuple[float, ...]:
+        """Limits on an episode's cost."""
+        return cost_limits(env_id) if self.cost_limits is None else self.cost_limits
+
+
+def evaluate_policy(policy: Policy, env_id: str, name: str, protocol: Protocol) -> Facts:
+    """The evaluation of a policy that is not a run."""
+    episodes = protocol.run(policy, env_id)
+    facts = evaluation_facts(episodes, reference_returns(env_id), protocol.limits(env_id))
+    return {"policy": name, "env": env_id, **facts}
+
+
+def evaluate_run(run: RunFolder, protocol: Protocol, device: torch.device | str = "cpu") -> Facts:
+    """Evaluate a run's last checkpoint; writes eval.json and the pictures into its folder.
+
+    Raises: UsageError if the run can't be loaded.
+    """
+    agent, config, step = load_agent(run, device)
+    data = read_json(run.data)
+    episodes = protocol.run(agent.policy(*action_bounds(run)), config.env)
+    limits = protocol.limits(config.env)
+    facts = {
+        "policy": str(run.path),
+        "env": config.env,
+        "step": step,
+        **evaluation_facts(episodes, reference_returns(config.env, data), limits),
+    }
+    _draw_region(run, agent, config, step, facts)
+    write_json(run.evaluation, facts)
+    title = f"{config.agent_name} on {config.env}, seed {config.seed}, {step} updates"
+    lines = read_metrics(run.metrics)
+    if lines:
+        figures.learning_curves(lines, run.path / "learning_curves.png", title)
+    policies = {config.agent_name: (episodes.returns, episodes.costs)}
+    figures.return_cost_scatter((data["returns"], data["costs"]), policies, limits, run.path / "returns.png", title)
+    return facts
+
+
+def _draw_region(run: RunFolder, agent: Agent, config: TrainConfig, step: int, facts: Facts) -> None:
+    """PointRobot's feasible region, for an agent that has learned one."""
+    feasible_value = getattr(agent, "feasible_value", None)
+    if feasible_value is None or full_id(config.env) != POINT_ROBOT:
+        return
+
+    @torch.no_grad()
+    def value(observations: np.ndarray) -> np.ndarray:
+        return feasible_value(torch.as_tensor(observations, device=agent.device)).float().cpu().numpy()
+
+    maps = region_maps(value)
+    facts["feasible_region"] = [each.scores().as_dict() for each in maps]
+    title = f"Infeasible set of {config.agent_name}, seed {config.seed}, {step} updates, over the true one"
+    figures.feasible_region(maps, run.path / "feasible_region.png", title)
+
+
+def tables(runs: Sequence[RunFolder], evaluations: Sequence[Facts]) -> list[Table]:
+    """Tables for the evaluations of runs: one run in detail; several side by side, seeds of one setting pooled.
+
+    Args:
+        runs: the run folders.
+        evaluations: their eval.json, in the same order.
+    """
+    if len(runs) == 1:
+        return [single_table(f"{runs[0].path}, {_count(evaluations[0])}", evaluations[0])]
+    result = []
+    for env in dict.fromkeys(facts["env"] for facts in evaluations):
+        here = [(run, facts) for run, facts in zip(runs, evaluations) if facts["env"] == env]
+        groups: dict[str, list[tuple[RunFolder, Facts]]] = {}
+        for run, facts in here:
+            groups.setdefault(_setting(run), []).append((run, facts))
+        rows = {_label(run): facts for run, facts in here}
+        pooled = {f"{_group_label(members)}, all {len(members)}": _pooled(members) for members in groups.values()}
+        rows.update({name: facts for name, facts in pooled.items() if facts is not None})
+        result.append(comparison_table(f"{env}, {_count(here[0][1])}, mean and 95 % interval", rows))
+        if len(groups) > 1:
+            paired = {_group_label(members): [facts for _, facts in members] for members in groups.values()}
+            if len({len(facts["per_episode"]["seeds"]) for _, facts in here}) == 1:
+                result.append(difference_table(f"minus {next(iter(paired))}, paired by start", paired))
+    return result
+
+
+def _pooled(members: Sequence[tuple[RunFolder, Facts]]) -> Facts | None:
+    """The evaluations of one setting's seeds as one; None for a single seed."""
+    if len(members) < 2:
+        return None
+    evaluations = [facts for _, facts in members]
+    facts = pooled_facts(evaluations, [each["limit"] for each in evaluations[0]["limits"]])
+    regions = [each["feasible_region"] for each in evaluations if "feasible_region" in each]
+    if len(regions) == len(evaluations):
+        facts["feasible_region"] = [
+            {**parts[0], "iou": float(np.mean([part["iou"] for part in parts]))} for parts in zip(*regions)
+        ]
+    return facts
+
+
+def _count(facts: Facts) -> str:
+    return f"{len(facts['per_episode']['returns'])} episodes"
+
+
+def _label(run: RunFolder) -> str:
+    return "/".join(run.path.resolve().parts[-2:])
+
+
+def _group_label(members: Sequence[tuple[RunFolder, Facts]]) -> str:
+    path = members[0][0].path.resolve()
+    return path.parent.name if len(members) > 1 else _label(members[0][0])
+
+
+def _setting(run: RunFolder) -> str:
+    """All that makes two runs different but the seed."""
+    values = {key: value for key, value in run.settings().items() if key not in ("seed", "out")}
+    return json.dumps(values, sort_keys=True)
