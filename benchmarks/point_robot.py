@@ -1,4 +1,4 @@
-"""Batched PointRobot against one gymnasium.make environment and a SyncVectorEnv, steps per second of one thread in one run.
+"""Batched PointRobot against one gymnasium.make environment and a SyncVectorEnv: steps per second of one thread.
 
     python benchmarks/point_robot.py
 

@@ -8,6 +8,7 @@
 """
 
 import difflib
+import importlib
 from typing import Any
 
 import gymnasium
@@ -22,8 +23,14 @@ register_all()
 def full_id(name: str) -> str:
     """The registered id of a short name ("point_robot") or of an id, which is returned as it is.
 
-    Raises: ValueError in one line, with close matches, if gymnasium knows no such id.
+    "module:id" imports the module, which registers the id, and gives the id.
+
+    Raises: ValueError in one line, with close matches, if there is no such module or id.
     """
+    module, colon, rest = name.partition(":")
+    if colon:
+        _import_module(module, name)
+        name = rest
     env_id = SHORT_NAMES.get(name, name)
     if env_id in gymnasium.registry:
         return env_id
@@ -34,6 +41,17 @@ def full_id(name: str) -> str:
         f"Did you mean {' or '.join(close)}?" if close else "`import gymnasium; gymnasium.pprint_registry()` lists all."
     )
     raise ValueError(f"no environment named {name!r}. {hint}")
+
+
+def _import_module(module: str, name: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module is there, something that it needs is not
+        raise ValueError(
+            f"no module named {module!r} for the environment {name!r}; it must be importable from here (PYTHONPATH)."
+        ) from None
 
 
 def make(id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:

@@ -1,11 +1,27 @@
 """The catalogue: every environment id that ``import saferl`` adds to gymnasium, by string entry point."""
 
+from typing import Any
+
 import gymnasium
 
 from saferl.envs import bullet, safety_gymnasium_ids, tasks
 
 # Short name -> id; anything else that make() takes is an id itself.
 SHORT_NAMES = {"point_robot": "saferl/PointRobot-v0"}
+
+# id -> (gymnasium's robot, its arguments, what is forbidden, arguments of the constraint, steps per episode)
+MUJOCO_COSTS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any], int]] = {
+    "saferl/HalfCheetahSpeed-v0": ("HalfCheetah-v5", {}, "velocity", {"limit": 2.0, "axes": "x"}, 1000),  # m/s
+    "saferl/AntContact-v0": ("Ant-v5", {}, "contact", {"limit": 40.0}, 1000),  # N, 4.5 times its weight
+    "saferl/InvertedPendulumTrack-v0": (
+        "InvertedPendulum-v5",
+        {},
+        "joint",
+        {"ranges": {"slider": (-0.5, 0.5)}},  # m; the rail ends at 1 m
+        1000,
+    ),
+    "saferl/Walker2dUpright-v0": ("Walker2d-v5", {"terminate_when_unhealthy": False}, "unhealthy", {}, 1000),
+}
 
 
 def register_all() -> None:
@@ -17,6 +33,14 @@ def register_all() -> None:
             vector_entry_point="saferl.envs.point_robot_batched:BatchedPointRobot",
             max_episode_steps=300,  # 15 s
         )
+    for env_id, (base, kwargs, cost, cost_kwargs, steps) in MUJOCO_COSTS.items():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(
+                id=env_id,
+                entry_point="saferl.envs.mujoco_cost:make_with_cost",
+                max_episode_steps=steps,
+                kwargs={"base": base, "cost": cost, "cost_kwargs": cost_kwargs, **kwargs},
+            )
     safety_gymnasium_ids.register()
     bullet.register()
     tasks.register()
