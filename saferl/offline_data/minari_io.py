@@ -80,7 +80,7 @@ def save_minari(dataset: OfflineDataset, path: str | Path, env: Any = None) -> N
     Raises: DatasetError for an existing folder, a name that is no Minari id, or an environment of other sizes;
         ImportError without minari.
     """
-    folder = Path(path)
+    folder = Path(path).absolute()  # minari's own sum of sizes fails on a relative one
     if folder.exists():
         raise DatasetError(f"{folder}: exists already; remove it or choose another name.")
     storage_class = _storage_class()
