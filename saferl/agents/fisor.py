@@ -7,6 +7,7 @@ h(s) > 0 means violation. V_h(s) <= 0 says that some action supported by the dat
 import copy
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -102,6 +103,14 @@ class FISORConfig:
             )
 
 
+class Draws(NamedTuple):
+    """The random numbers of one actor update on B rows."""
+
+    steps: Tensor  # (B,) int64, diffusion steps in 0..T-1
+    noise: Tensor  # (B, act_dim), standard normal
+    dropout: list[Tensor] | None  # (B, hidden) for each block: 0 or 1 / (1 - share)
+
+
 def expectile_loss(residual: Tensor, expectile: float) -> Tensor:
     """Mean of |expectile - 1[u < 0]| u^2 over residuals u = target - value, any shape."""
     return (residual.square() * torch.where(residual < 0, 1 - expectile, expectile)).mean()
@@ -187,7 +196,8 @@ class FISOR(Agent):
         actor_losses = []
         for index, rows in enumerate((slice(0, half), slice(half, 2 * half))):
             self._set_rate("actor", cosine_rate(config.actor_lr, 2 * done + index, config.actor_lr_decay))
-            loss = self.policy_loss(batch.observations[rows], batch.actions[rows], weights[rows])
+            draws = self.draw_noise(half)
+            loss = self.policy_loss(batch.observations[rows], batch.actions[rows], weights[rows], draws)
             self._step("actor", loss)
             _average(self.target_score, self.score, config.actor_target_rate)
             actor_losses.append(loss.detach())
@@ -201,14 +211,18 @@ class FISOR(Agent):
         metrics["policy/unused_share"] = (weights == 0).float().mean()
         return metrics
 
-    def policy_loss(self, observations: Tensor, actions: Tensor, weights: Tensor) -> Tensor:
-        """Weighted denoising loss () at random step indices, for rows (B, obs_dim), (B, act_dim) and weights (B,)."""
-        steps = torch.randint(self.config.diffusion_steps, (len(actions),), device=actions.device)
-        noise = torch.randn_like(actions)
-        noisy = self.noise_schedule.noisy_actions(actions, steps, noise)
+    def draw_noise(self, rows: int) -> Draws:
+        """The random numbers of one actor update, from torch's global generator."""
+        steps = torch.randint(self.config.diffusion_steps, (rows,), device=self.device)
+        noise = torch.randn(rows, self.act_dim, device=self.device)
+        return Draws(steps, noise, self.score.draw_dropout(rows))
+
+    def policy_loss(self, observations: Tensor, actions: Tensor, weights: Tensor, draws: Draws) -> Tensor:
+        """Weighted denoising loss () for rows (B, obs_dim), (B, act_dim) and weights (B,)."""
+        noisy = self.noise_schedule.noisy_actions(actions, draws.steps, draws.noise)
         with torch.autocast(actions.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            predicted = self.score(noisy, observations, steps)
-        return weighted_denoising_loss(predicted.float(), noise, weights)
+            predicted = self.score(noisy, observations, draws.steps, draws.dropout)
+        return weighted_denoising_loss(predicted.float(), draws.noise, weights)
 
     def value_losses(self, observations: Tensor, target_q: Tensor) -> Tensor:
         """Losses (2,) of V_r and V_h at observations (B, obs_dim), given the target copies' Q (4, B)."""
@@ -254,10 +268,9 @@ class FISOR(Agent):
         of_observation = network.observation_features(observations)[:, None]  # (B, 1, hidden)
         of_step = network.step_features()
         to_hidden = network.first.weight[:, : self.act_dim].T
-        nothing_dropped = network.draw_dropout(0)  # this copy never trains
 
         def noise_prediction(noisy: Tensor, step: int) -> Tensor:
-            return network.after_first_layer(noisy @ to_hidden + (of_observation + of_step[step]), nothing_dropped)
+            return network.after_first_layer(noisy @ to_hidden + (of_observation + of_step[step]))
 
         shape = (len(observations), config.candidates, self.act_dim)
         sample = SAMPLERS[config.sampler]

@@ -113,32 +113,35 @@ class ScoreNetwork(nn.Module):
         """The first layer's observation part (B, hidden) for observations (B, obs_dim)."""
         return F.linear(observations, self.first.weight[:, self.act_dim : self.act_dim + self.obs_dim])
 
-    def draw_dropout(self, rows: int) -> list[Tensor | None]:
-        """Dropout factors (rows, hidden) for each block; Nones outside training or without dropout."""
+    def draw_dropout(self, rows: int) -> list[Tensor] | None:
+        """Random dropout factors (rows, hidden) for each block; None outside training or without dropout."""
         if not self.training or self.dropout == 0:
-            return [None] * len(self.blocks)
+            return None
         shape = (len(self.blocks), rows, self.hidden)
         return list(dropout_scales(shape, self.dropout, self.frequencies.device))
 
-    def forward(self, noisy_actions: Tensor, observations: Tensor, steps: Tensor) -> Tensor:
-        """Predicted noise (B, act_dim) in ``noisy_actions`` (B, act_dim) at ``observations`` (B, obs_dim).
+    def forward(
+        self, noisy_actions: Tensor, observations: Tensor, steps: Tensor, scales: list[Tensor] | None = None
+    ) -> Tensor:
+        """Predicted noise (B, act_dim).
 
         Args:
             noisy_actions: (B, act_dim) actions with noise.
             observations: (B, obs_dim).
             steps: (B,) int64 step indices in 0..T-1.
+            scales: dropout factors (B, hidden) of each block, from ``draw_dropout``; None drops nothing.
         """
         choice = F.one_hot(steps, self.diffusion_steps).to(noisy_actions.dtype)
         inputs = torch.cat([noisy_actions, observations, choice], dim=1)
         # The step index picks its row by the same product that handles the other inputs: no gather, no scatter.
         own = self.first.weight[:, : self.act_dim + self.obs_dim]
-        hidden = inputs @ torch.cat([own, self.step_features().T], dim=1).T
-        return self.after_first_layer(hidden, self.draw_dropout(len(steps)))
+        hidden = F.linear(inputs, torch.cat([own, self.step_features().T], dim=1))
+        return self.after_first_layer(hidden, scales)
 
-    def after_first_layer(self, hidden: Tensor, scales: list[Tensor | None]) -> Tensor:
-        """Predicted noise (B, act_dim) from the first layer's sums (B, hidden) and each block's dropout factors."""
-        for block, factors in zip(self.blocks, scales, strict=True):
-            hidden = block(hidden, factors)
+    def after_first_layer(self, hidden: Tensor, scales: list[Tensor] | None = None) -> Tensor:
+        """Predicted noise (..., act_dim) from the first layer's sums (..., hidden) and the dropout factors."""
+        for index, block in enumerate(self.blocks):
+            hidden = block(hidden, None if scales is None else scales[index])
         return self.last(mish(hidden))
 
 
