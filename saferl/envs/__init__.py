@@ -37,9 +37,7 @@ def full_id(name: str) -> str:
     known = [*SHORT_NAMES, *gymnasium.registry]
     lower = {candidate.lower(): candidate for candidate in known}
     close = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)]
-    hint = (
-        f"Did you mean {' or '.join(close)}?" if close else "`import gymnasium; gymnasium.pprint_registry()` lists all."
-    )
+    hint = f"Did you mean {' or '.join(close)}?" if close else "gymnasium.pprint_registry() lists all."
     raise ValueError(f"no environment named {name!r}. {hint}")
 
 
