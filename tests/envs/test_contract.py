@@ -234,9 +234,8 @@ def test_video_is_recorded_without_a_display(env_id, tmp_path, monkeypatch):
         pytest.skip(f"no headless OpenGL on this machine: {error}")
     assert picture.dtype == np.uint8
     assert picture.std() > 1  # something is to be seen
-    env = gymnasium.wrappers.RecordVideo(
-        env, str(tmp_path / "videos"), episode_trigger=lambda episode: True, video_length=5
-    )
+    folder = tmp_path / "videos"
+    env = gymnasium.wrappers.RecordVideo(env, str(folder), episode_trigger=lambda episode: True, video_length=5)
     env.reset(seed=0)
     for action in actions_of(env, 6):
         env.step(action)
