@@ -56,7 +56,7 @@ def test_updates_agree_with_a_plain_rewrite():
     infeasible = (agent.feasible_value(make_batch(1).observations) > 0).float().mean()
     assert 0.05 < infeasible < 0.95
     metrics = updates_of(agent, seeds, draws)
-    assert 0.05 < metrics["policy/unused_share"] < 0.6  # so that all three cases of the weights occur
+    assert 0.05 < metrics["policy/unused_share"] < 0.9  # so that all three cases of the weights occur
     for seed, pair in zip(seeds, draws, strict=True):
         plain.update(make_batch(seed), pair)
     for name, value in plain.score.state_dict().items():
