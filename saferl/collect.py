@@ -81,7 +81,8 @@ def job(settings: DictConfig) -> None:
     try:
         write_atomically(folder / SETTINGS, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         with _progress() as report:
-            written = collect(config, folder, environment_facts(), report)
+            command = ["python", "-m", "saferl.collect", *sys.argv[1:]]
+            written = collect(config, folder, environment_facts() | {"command": command}, report)
     except (ValueError, OSError) as error:
         raise UsageError(f"{folder}: {error}" if isinstance(error, OSError) else str(error)) from error
     Console().print(_summary(written), markup=False, highlight=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
@@ -55,7 +56,7 @@ def load_checkpoint(model: PPOLagrangian, normaliser: VecNormalize, path: Path) 
         model.num_timesteps = int(state["num_timesteps"])
         if model.multiplier is not None:
             model.multiplier.load_state_dict(state["pid"])
-    except (KeyError, TypeError, OSError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"{path}: not a checkpoint of this collection ({reason}); start anew with another out=."

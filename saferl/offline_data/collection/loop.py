@@ -200,7 +200,8 @@ def rollouts(config: CollectConfig, policy: Policy, count: int, seed: int) -> li
     kept: list[Episode] = []
     observations = recorder.reset()
     while any(wanted):
-        observations, _, dones, _ = recorder.step(policy.act(observations))
+        recorder.step_async(policy.act(observations))
+        observations, _, dones, _ = recorder.step_wait()
         policy.reset(mask=dones)
         finished = iter(recorder.take())  # in the order of the environments
         for index in np.flatnonzero(dones):

@@ -16,9 +16,12 @@ class PIDConfig:
 
     Per update, with e = J_c - d, the mean undiscounted episode cost above its limit::
 
-        I <- max(0, I + ki e)          P <- smooth P + (1 - smooth) e
+        I <- max(0, I + ki e)                 P <- smooth P + (1 - smooth) e
         C <- smooth C + (1 - smooth) J_c      D = max(0, C - C of `delay` updates ago)
         multiplier = max(0, kp P + I + kd D)
+
+    Neither the multiplier nor I exceeds ``most``: a sum that grew while the policy was still learning what is costly
+    would otherwise outlast the training.
     """
 
     kp: float = 0.1
@@ -27,7 +30,7 @@ class PIDConfig:
     initial: float = 0.001  # I before the first update
     smooth: float = 0.95  # share of the old value in P and C
     delay: int = 10  # updates between the two costs of the derivative
-    most: float = 100.0  # the multiplier never exceeds this
+    most: float = 100.0
 
     def __post_init__(self) -> None:
         for key in ("kp", "ki", "kd", "initial"):
@@ -64,7 +67,7 @@ class PIDMultiplier:
         if not (math.isfinite(cost) and math.isfinite(limit)):
             raise ValueError(f"cost and limit must be finite; got {cost} and {limit}.")
         gains, error = self.config, cost - limit
-        self._integral = max(0.0, self._integral + gains.ki * error)
+        self._integral = min(gains.most, max(0.0, self._integral + gains.ki * error))
         self._error = gains.smooth * self._error + (1 - gains.smooth) * error
         self._cost = gains.smooth * self._cost + (1 - gains.smooth) * cost
         derivative = max(0.0, self._cost - self._past_costs[0])

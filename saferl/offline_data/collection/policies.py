@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 Array = NDArray[np.float32]
@@ -26,7 +27,7 @@ class KeptActor:
             layers = sorted({int(key.removeprefix(prefix).split(".")[0]) for key in arrays if key.startswith(prefix)})
             names = [f"{prefix}{layer}" for layer in layers] + ["policy.action_net"]
             self._layers = [(arrays[f"{name}.weight"].T, arrays[f"{name}.bias"]) for name in names]
-        except (KeyError, OSError, ValueError) as error:
+        except (KeyError, OSError, SafetensorError) as error:
             raise ValueError(f"{path}: not a policy that saferl.collect kept ({error}).") from error
         self._noise = noise
         self._generator = np.random.default_rng(0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -69,6 +70,7 @@ class PPOLagrangian(PPO):
         limit: d(t), compared with the mean undiscounted cost of the episodes that end in a rollout.
         horizon: environment steps of the whole run, over which ``limit`` is spread.
         cost_width: units in each of the two hidden layers of the cost critic.
+        learning_rate: of the policy, its value and the cost critic, constant.
         kwargs: PPO's own settings.
     """
 
@@ -79,19 +81,17 @@ class PPOLagrangian(PPO):
         limit: CostLimit,
         horizon: int,
         cost_width: int = 64,
+        learning_rate: float = 3e-4,
         **kwargs: Any,
     ) -> None:
-        super().__init__("MlpPolicy", env, normalize_advantage=False, device="cpu", **kwargs)
-        self.multiplier, self.limit, self.horizon = multiplier, limit, horizon
-        width = cost_width
-        self.cost_critic = nn.Sequential(
-            nn.Linear(env.observation_space.shape[0], width),
-            nn.Tanh(),
-            nn.Linear(width, width),
-            nn.Tanh(),
-            nn.Linear(width, 1),
+        super().__init__(
+            "MlpPolicy", env, learning_rate=learning_rate, normalize_advantage=False, device="cpu", **kwargs
         )
-        self.cost_optimizer = torch.optim.Adam(self.cost_critic.parameters(), lr=float(self.learning_rate), eps=1e-5)
+        self.multiplier, self.limit, self.horizon = multiplier, limit, horizon
+        layers: list[nn.Module] = [nn.Linear(spaces.flatdim(env.observation_space), cost_width), nn.Tanh()]
+        layers += [nn.Linear(cost_width, cost_width), nn.Tanh(), nn.Linear(cost_width, 1)]
+        self.cost_critic = nn.Sequential(*layers)
+        self.cost_optimizer = torch.optim.Adam(self.cost_critic.parameters(), lr=learning_rate, eps=1e-5)
         self.finished: list[float] = []  # costs of the episodes that ended in the last rollout
         self.on_rollout: Callable[[], None] = lambda: None  # called after each rollout
         self._running = np.zeros(self.n_envs)  # (B,) cost so far of the episodes under way
