@@ -8,6 +8,7 @@ from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
 from saferl.envs import safety_gymnasium_compat as compat
+from saferl.envs.safety_gymnasium_fast import accelerate
 from saferl.envs.safety_gymnasium_ids import navigation_ids, velocity_ids
 
 RENDER_MODES = ("human", "rgb_array", "depth_array")
@@ -79,6 +80,7 @@ class SafetyNavigation(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]], 
             config["floor_conf.type"] = "village"
         with np.errstate(over="ignore"):  # gymnasium compares float64's bounds with the package's float32 ones
             self._builder = compat.load().Builder(task_id, config, render_mode, width, height, camera_id, camera_name)
+        accelerate(self._builder.task)
         self._physics = physics
         self.render_mode = render_mode
         self.action_space = self._builder.action_space
@@ -116,6 +118,7 @@ class SafetyNavigation(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]], 
         self._seeded = True
         with compat.world_physics(self._physics):
             observation, info = self._builder.reset(seed=seed)
+        self._bind_margin()
         self._last_observation = observation
         return observation, {**info, "cost": 0.0, **self._margin()}
 
@@ -130,15 +133,36 @@ class SafetyNavigation(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]], 
         self._last_observation = observation
         return observation, float(reward), bool(terminated), bool(truncated), info
 
-    def _margin(self) -> dict[str, float]:
-        """The margin as an entry of ``info``; empty where a constraint of the task has no signed distance."""
+    def _bind_margin(self) -> None:
+        """Look up the bodies that the margin of this episode needs; none where a constraint has no signed distance."""
         task = self.task
-        if task._is_load_static_geoms and task.static_geoms_contact_cost:
-            return {}
         constrained = [obstacle for obstacle in task._obstacles if getattr(obstacle, "is_constrained", False)]
-        if not constrained or any(obstacle.name not in ("hazards", "sigwalls") for obstacle in constrained):
+        touches = task._is_load_static_geoms and task.static_geoms_contact_cost
+        if touches or any(obstacle.name not in ("hazards", "sigwalls") for obstacle in constrained):
+            constrained = []
+        self._constraints = constrained
+        self._agent_body = self.model.body("agent").id
+        self._hazard_bodies = [
+            self.model.body(f"hazard{i}").id
+            for obstacle in constrained
+            if obstacle.name == "hazards"
+            for i in range(obstacle.num)
+        ]
+
+    def _margin(self) -> dict[str, float]:
+        """The margin as an entry of ``info``, by the cost's own expressions; empty where the task has none."""
+        if not self._constraints:
             return {}
-        return {"margin": max(_obstacle_margin(task.agent, obstacle) for obstacle in constrained)}
+        positions = self.data.xpos
+        x, y, _ = positions[self._agent_body]
+        margins = []
+        for obstacle in self._constraints:
+            if obstacle.name == "hazards":
+                offsets = positions[self._hazard_bodies, :2] - positions[self._agent_body, :2]
+                margins.append(obstacle.size - np.sqrt(np.sum(np.square(offsets), axis=1)).min())
+            else:
+                margins.append((abs(x) if obstacle.num == 2 else max(abs(x), abs(y))) - obstacle.locate_factor)
+        return {"margin": float(max(margins))}
 
     def render(self) -> Any:
         """One picture, (height, width, 3) uint8 or (height, width) float32; None in "human" mode."""
@@ -150,15 +174,6 @@ class SafetyNavigation(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]], 
         for viewer in viewers.values():
             viewer.close()
         viewers.clear()
-
-
-def _obstacle_margin(agent: Any, obstacle: Any) -> float:
-    """Greatest signed distance (m) by which ``agent`` violates one obstacle group; the cost's own expressions."""
-    if obstacle.name == "hazards":
-        return float(max(obstacle.size - agent.dist_xy(position) for position in obstacle.pos))
-    x, y, _ = agent.pos
-    outside = abs(x) if obstacle.num == 2 else max(abs(x), abs(y))
-    return float(outside - obstacle.locate_factor)
 
 
 class SafetyVelocity(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]], EzPickle):

@@ -97,8 +97,8 @@ def _parent_package() -> ModuleType:
     .autoreset, which gymnasium 1.0 removed, and registers hundreds of ids whose steps return six values.
     """
     spec = importlib.util.find_spec("safety_gymnasium")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
+    if spec is None or spec.submodule_search_locations is None:  # a file of that name comes first in sys.path
+        raise MissingPackageError(f"{spec and spec.origin} hides the package safety_gymnasium; rename that file.")
     package = ModuleType("safety_gymnasium")
     package.__spec__ = spec
     package.__file__ = spec.origin
