@@ -33,13 +33,6 @@ RESETS = 3
 ROUNDS = 3  # the best of which counts: other processes only ever make a run slower
 
 
-def original(task_id: str) -> Any:
-    """The package's own environment, six values a step."""
-    robot = next(name for name in ("Point", "Racecar", "Car", "Doggo", "Ant") if task_id.startswith(f"Safety{name}"))
-    with np.errstate(over="ignore"):
-        return compat.load().Builder(task_id, {"agent_name": robot})
-
-
 def steps_per_second(env: Any, actions: np.ndarray) -> float:
     """Steps per CPU-second of one episode."""
     best = 0.0
@@ -65,11 +58,12 @@ def seconds_per_reset(env: Any) -> float:
 
 
 def main() -> None:
+    compat.load()
     print(f"{'task':24s} {'package':>9s} {'saferl':>9s} {'ratio':>6s}   {'reset, ms':>9s} {'saferl':>9s}")
     ratios = []
     for task_id in IDS:
         assert task_id in navigation_ids()
-        package, ours = original(task_id), gymnasium.make(task_id).unwrapped
+        package, ours = compat.make_navigation(task_id), gymnasium.make(task_id).unwrapped
         ours.action_space.seed(0)
         actions = np.array([ours.action_space.sample() for _ in range(STEPS)])
         ours.reset(seed=0)

@@ -74,12 +74,10 @@ class SafetyNavigation(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]], 
         _check_arguments(task_id, navigation_ids(), physics, render_mode)
         if render_mode is not None:
             compat.use_headless_rendering()
-        robot, task = _split(task_id)
-        config = {"agent_name": robot}
-        if task.startswith("Race"):
-            config["floor_conf.type"] = "village"
-        with np.errstate(over="ignore"):  # gymnasium compares float64's bounds with the package's float32 ones
-            self._builder = compat.load().Builder(task_id, config, render_mode, width, height, camera_id, camera_name)
+        compat.load()
+        self._builder = compat.make_navigation(
+            task_id, render_mode=render_mode, width=width, height=height, camera_id=camera_id, camera_name=camera_name
+        )
         accelerate(self._builder.task)
         self._physics = physics
         self.render_mode = render_mode
@@ -205,9 +203,8 @@ class SafetyVelocity(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]], Ez
         if render_mode is not None:
             compat.use_headless_rendering()
         self._task_id = task_id
-        task_class = compat.load().velocity_class(task_id)
-        with compat.ignore_total_mass_warning():
-            self._env = task_class(render_mode=render_mode, **kwargs)
+        compat.load()
+        self._env = compat.make_velocity(task_id, render_mode=render_mode, **kwargs)
         if physics == "legacy":
             compat.restore_velocity_physics(self._env)
         self.render_mode = render_mode
@@ -250,13 +247,6 @@ class SafetyVelocity(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]], Ez
     def close(self) -> None:
         """Free the viewer."""
         self._env.close()
-
-
-def _split(task_id: str) -> tuple[str, str]:
-    """Robot and task of a navigation id: ``SafetyPointGoal1-v0`` -> ("Point", "Goal1")."""
-    name = task_id.removeprefix("Safety").split("-")[0]
-    second_capital = next(i for i in range(1, len(name)) if name[i].isupper())
-    return name[:second_capital], name[second_capital:]
 
 
 def _check_arguments(task_id: str, known: dict[str, int], physics: str, render_mode: str | None) -> None:

@@ -47,18 +47,17 @@ def world_physics(physics: str) -> Iterator[None]:
         _legacy.reset(token)
 
 
-def load() -> SimpleNamespace:
+def load() -> None:
     """Import Safety-Gymnasium and patch it, once per process.
 
-    Returns: its ``Builder`` class, and ``velocity_class(task_id)``.
     Raises: MissingPackageError with the line that installs what is missing.
     """
     _check_installed()
-    return _load()
+    _load()
 
 
 @functools.cache
-def _load() -> SimpleNamespace:
+def _load() -> None:
     if "safety_gymnasium" not in sys.modules:  # a stack on which the real package imports needs no stand-in
         sys.modules["safety_gymnasium"] = _parent_package()
     _make_colours_hashable()
@@ -66,14 +65,24 @@ def _load() -> SimpleNamespace:
     _return_scalar_hinge_angles()
     _give_viewers_their_size()
     importlib.import_module("safety_gymnasium.world").xmltodict = _WorldXml  # type: ignore[attr-defined]
-    builder = importlib.import_module("safety_gymnasium.builder").Builder
-    return SimpleNamespace(Builder=builder, velocity_class=_velocity_class)
 
 
 def use_headless_rendering() -> None:
-    """Choose EGL where there is no display: with MUJOCO_GL unset mujoco takes GLFW, which needs one."""
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        os.environ.setdefault("MUJOCO_GL", "egl")
+    """Choose EGL where there is no display: with MUJOCO_GL unset mujoco takes GLFW, which needs one.
+
+    Raises: MissingPackageError where EGL's library is missing.
+    """
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.environ.get("MUJOCO_GL", "egl") != "egl":
+        return
+    os.environ["MUJOCO_GL"] = "egl"
+    try:
+        importlib.import_module("mujoco.egl")
+    except (ImportError, AttributeError) as error:  # PyOpenGL raises the latter where it finds no library
+        del os.environ["MUJOCO_GL"]  # mujoco itself would not be imported with it
+        raise MissingPackageError(
+            f"pictures without a display need EGL, which does not load ({error}); on Debian it is installed by "
+            "`apt-get install libegl1 libgl1-mesa-dri`."
+        ) from None
 
 
 def _check_installed() -> None:
@@ -104,7 +113,34 @@ def _parent_package() -> ModuleType:
     package.__file__ = spec.origin
     package.__path__ = list(spec.submodule_search_locations)
     package.__version__ = VERSION  # type: ignore[attr-defined]
+    package.make = _make_as_the_package_does  # type: ignore[attr-defined]
     return package
+
+
+def _make_as_the_package_does(task_id: str, **kwargs: Any) -> Any:
+    """The package's own environment with six values a step, for scripts that call ``safety_gymnasium.make``."""
+    return make_velocity(task_id, **kwargs) if "Velocity" in task_id else make_navigation(task_id, **kwargs)
+
+
+def make_navigation(task_id: str, **kwargs: Any) -> Any:
+    """The package's Builder of a navigation task, ``SafetyPointGoal1-v0``; ``kwargs`` are the Builder's."""
+    name = task_id.removeprefix("Safety").split("-")[0]
+    second_capital = next(i for i in range(1, len(name)) if name[i].isupper())
+    config = {"agent_name": name[:second_capital]}
+    if name[second_capital:].startswith("Race"):
+        config["floor_conf.type"] = "village"
+    with np.errstate(over="ignore"):  # gymnasium compares float64's bounds with the package's float32 ones
+        return importlib.import_module("safety_gymnasium.builder").Builder(task_id, config, **kwargs)
+
+
+def make_velocity(task_id: str, **kwargs: Any) -> Any:
+    """The package's environment of a velocity task; ``SafetyAntVelocity-v1`` is in ``safety_ant_velocity_v1``."""
+    name, version = task_id.split("-")
+    robot = name.removeprefix("Safety").removesuffix("Velocity")
+    snake = {"HalfCheetah": "half_cheetah"}.get(robot, robot.lower())
+    module = importlib.import_module(f"safety_gymnasium.tasks.safe_velocity.safety_{snake}_velocity_{version}")
+    with _ignore_total_mass_warning():
+        return getattr(module, f"{name}Env")(**kwargs)
 
 
 class _HashableArray(np.ndarray):
@@ -181,15 +217,6 @@ def _give_viewers_their_size() -> None:
 
     underlying.OffScreenViewer = off_screen_viewer  # type: ignore[attr-defined]
     keyboard.__init__ = init_keyboard_viewer
-
-
-def _velocity_class(task_id: str) -> type:
-    """The class of a velocity task: ``SafetyAntVelocity-v1`` is in the module ``safety_ant_velocity_v1``."""
-    name, version = task_id.split("-")
-    robot = name.removeprefix("Safety").removesuffix("Velocity")
-    snake = {"HalfCheetah": "half_cheetah"}.get(robot, robot.lower())
-    module = importlib.import_module(f"safety_gymnasium.tasks.safe_velocity.safety_{snake}_velocity_{version}")
-    return getattr(module, f"{name}Env")
 
 
 class _WorldXml:
@@ -290,7 +317,7 @@ def contact_margins_add_up() -> bool:
 
 
 @contextmanager
-def ignore_total_mass_warning() -> Iterator[None]:
+def _ignore_total_mass_warning() -> Iterator[None]:
     """Keep mujoco from reporting, for each HalfCheetah made, that gymnasium's XML uses ``settotalmass``.
 
     It would print the line and append it to a file MUJOCO_LOG.TXT in the current folder. Other warnings go on.
