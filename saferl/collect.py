@@ -41,7 +41,7 @@ def parse_collection(values: dict[str, Any]) -> CollectConfig:
 
     Raises: UsageError with one line that names the key.
     """
-    rest = {key: value for key, value in values.items() if key not in ("out", "resume")}
+    rest = {key: value for key, value in values.items() if key not in ("out", "resume") and value != "???"}
     try:
         rest["ppo"] = build(PPOConfig, rest.get("ppo") or {}, "ppo.")
         rest["pid"] = build(PIDConfig, rest.get("pid") or {}, "pid.")
