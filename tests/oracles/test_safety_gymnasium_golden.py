@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import saferl  # noqa: F401 - registers the ids
+from saferl.envs.safety_gymnasium_compat import contact_margins_add_up
 from tests.oracles.safety_gymnasium_golden import FOLDER, HEADER, SEEDS, TASKS, follow, recording
 
 pytest.importorskip("mujoco")
@@ -89,8 +90,10 @@ def test_stable_tasks_follow_the_recording_open_loop_for_300_steps(task_id, seed
     assert deviation.cost.max() == 0
 
 
-@pytest.mark.parametrize(("task_id", "least"), [("SafetyHopperVelocity-v1", 1e-4), ("SafetyRacecarRun0-v0", 1e-2)])
+@pytest.mark.parametrize(("task_id", "least"), [("SafetyHopperVelocity-v1", 1e-4), ("SafetyRacecarRun0-v0", 5e-3)])
 def test_native_physics_departs_where_mujoco_changed(task_id, least):
+    if "Hopper" in task_id and not contact_margins_add_up():
+        pytest.skip("this mujoco takes contact margins as mujoco 2.3.3 did")
     deviation = follow(make(task_id, physics="native"), recording(task_id, 0), inject=True)
     assert np.quantile(deviation.qpos, 0.95) > least
 
