@@ -85,6 +85,9 @@ def job(settings: DictConfig) -> None:
             written = collect(config, folder, environment_facts() | {"command": command}, report)
     except (ValueError, OSError) as error:
         raise UsageError(f"{folder}: {error}" if isinstance(error, OSError) else str(error)) from error
+    except KeyboardInterrupt:
+        print(f"saferl.collect: stopped; resume={folder} goes on with it.", file=sys.stderr)
+        raise SystemExit(130) from None
     Console().print(_summary(written), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -132,6 +135,13 @@ def _summary(written: Written) -> str:
     )
 
 
+def _refuse_settings_beside_resume(overrides: list[str]) -> None:
+    keys = [word.split("=")[0].lstrip("+~") for word in overrides]
+    others = [key for key in keys if key != "resume" and not key.startswith("hydra")]
+    if "resume" in keys and others:
+        raise UsageError(f"resume= goes on with the settings that the collection has; leave out {others[0]}=.")
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     words = sys.argv[1:] if argv is None else argv
@@ -141,6 +151,7 @@ def main(argv: list[str] | None = None) -> int:
 def _main(words: list[str]) -> int:
     flags = check_flags(words)
     if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
+        _refuse_settings_beside_resume(flags.overrides)
         for overrides in sweep_choices(flags.overrides) if flags.multirun else [flags.overrides]:
             folder_for(OmegaConf.to_container(composed("collect", overrides)))  # type: ignore[arg-type]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here as they are

@@ -1,6 +1,7 @@
 """python -m saferl.collect from outside: results, refusals in one line, and going on after a kill."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+import yaml
 
 import saferl.envs
 from saferl import collect
@@ -98,6 +100,22 @@ def test_killed_collection_goes_on_to_the_same_data(collected, tmp_path):
         assert (folder / "policies" / policy.name).read_bytes() == policy.read_bytes()
 
 
+def test_limits_added_later_give_what_they_would_have_given_at_once(collected, tmp_path):
+    folder = tmp_path / "grown"
+    shutil.copytree(collected, folder)
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    settings["limits"] = [20]  # as if the second training had not been asked for
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    for file in folder.glob("*/limit1*"):
+        file.unlink()
+    assert collect.main([f"resume={folder}"]) == 0
+    assert (folder / "dataset.hdf5").read_bytes() != (collected / "dataset.hdf5").read_bytes()
+    settings["limits"] = [20, [50, 0]]
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert collect.main([f"resume={folder}"]) == 0
+    assert (folder / "dataset.hdf5").read_bytes() == (collected / "dataset.hdf5").read_bytes()
+
+
 def test_another_seed_gives_other_data(collected, tmp_path):
     small = [word for word in SMALL if not word.startswith("limits")] + ["limits=[null]", "seed=1"]
     assert collect.main([*small, f"out={tmp_path}/other"]) == 0
@@ -117,6 +135,7 @@ def test_another_seed_gives_other_data(collected, tmp_path):
         (["env=point_robot", "pid.kp=-1"], "pid.kp must be a finite number >= 0; got -1.0."),
         ([], "env has no value; give env=..."),
         (["resume=/nowhere"], "resume=/nowhere: no collection there"),
+        (["resume=x", "steps=9"], "resume= goes on with the settings that the collection has; leave out steps=."),
         (["env=CartPole-v1"], "env=CartPole-v1 has no info['cost']"),
         (["--colour"], "unrecognized arguments: --colour"),
     ],

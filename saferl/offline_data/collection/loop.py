@@ -6,6 +6,7 @@ killed and resumed has the same bytes as one that wasn't.
 """
 
 import time
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -127,6 +128,7 @@ class _Stage:
 
     def _model(self, env: VecNormalize) -> PPOLagrangian:
         ppo = self.config.ppo
+        warnings.filterwarnings("ignore", message="You have specified a mini-batch size")  # a short last batch is fine
         return PPOLagrangian(
             env,
             PIDMultiplier(self.config.pid) if self.limit.constrained else None,
