@@ -5,6 +5,7 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from importlib import resources
 from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_module
@@ -16,6 +17,24 @@ from omegaconf.errors import OmegaConfBaseException
 
 CONFIG_MODULE = "saferl.conf"
 HYDRA_VERSION_BASE = "1.3"
+
+
+def manual(name: str) -> str:
+    """The settings part of ``saferl/conf/<name>.yaml`` with its comments, indented: what --help shows."""
+    file = resources.files(CONFIG_MODULE).joinpath(f"{name}.yaml")
+    if not file.is_file():  # a YAML of the user's own, found through --config-dir
+        return "  (its own file explains them)\n"
+    text = file.read_text(encoding="utf-8")
+    settings = re.split(r"^hydra:", text, maxsplit=1, flags=re.MULTILINE)[0]
+    settings = re.sub(r"^defaults:\n(?:  .*\n)+\n?", "", settings, flags=re.MULTILINE)
+    lines = [line for line in settings.splitlines() if line and not line.startswith(("#", "name:"))]
+    keys = [line.partition(" # ") for line in lines]
+    width = max(len(key) for key, _, _ in keys)
+    shown = "\n".join(f"  {key:{width}}  {comment}".rstrip() for key, _, comment in keys) + "\n"
+    return shown.replace("$", "$$")  # Hydra fills in words that begin with one dollar
+
+
+OmegaConf.register_new_resolver("manual", manual, replace=True)
 
 
 class UsageError(ValueError):
@@ -89,7 +108,10 @@ def one_line(error: Exception, config_name: str, overrides: Sequence[str]) -> st
     if missing:
         key = missing.group(1)
         groups = [word for word in overrides if word.split("=")[0] in ("agent",)]
-        return unknown("key", key, _keys(config_name, groups), "{}=")
+        known = _keys(config_name, groups)
+        node = key.rpartition(".")[0]
+        siblings = [each for each in known if each.rpartition(".")[0] == node]
+        return unknown("key", key, siblings or known, "{}=")
     return " ".join(line.strip() for line in text.splitlines()[:2])
 
 

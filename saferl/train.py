@@ -29,7 +29,7 @@ from saferl.offline_data import OfflineDataset, Sampler
 from saferl.offline_data.loading import load_dataset
 from saferl.training import sweep
 from saferl.training.checkpoint import NotFiniteError, checkpoints, load_checkpoint
-from saferl.training.config import TrainConfig, parse_training, plain
+from saferl.training.config import TrainConfig, device_named, parse_training, plain
 from saferl.training.loop import Interrupted, run_updates
 from saferl.training.resume import resumed_config
 from saferl.training.run_evaluation import Protocol, evaluate_run, tables
@@ -67,7 +67,7 @@ def make_parts(config: TrainConfig) -> tuple[gymnasium.Env[Any, Any], OfflineDat
             raise UsageError(f"env={config.env} has actions {env.action_space}; agents act in a Box.")
         dataset = load_dataset(saferl.envs.full_id(config.env), config.data.path)
         dataset.check_matches(env)
-        device = config.torch_device()
+        device = device_named(config.device)
         torch.manual_seed(config.seed)
         agent = AGENTS[config.agent_name][1](config.agent, dataset.obs_dim, dataset.act_dim, device)
         low, high = env.action_space.low, env.action_space.high
@@ -164,4 +164,6 @@ def _check(overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    from saferl.train import main as importable_main  # so that other machines of a sweep can import `job` by name
+
+    raise SystemExit(importable_main())

@@ -1,6 +1,6 @@
 """An evaluation as numbers for eval.json and as tables for people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -60,7 +60,7 @@ def _rate(happened: np.ndarray) -> dict[str, float]:
 
 def pooled_facts(runs: Sequence[Facts], limits: Sequence[float]) -> Facts:
     """One policy's evaluations over several training seeds as one: intervals are over seeds and episodes."""
-    facts: Facts = {}
+    facts: Facts = {"pooled": len(runs)}
     reference = runs[0]["reference"]
     for name, key in (("return", "returns"), ("cost", "costs"), ("violations", "violations"), ("length", "lengths")):
         facts[name] = estimate([run["per_episode"][key] for run in runs]).as_dict()
@@ -107,29 +107,43 @@ def single_table(title: str, facts: Facts) -> Table:
 
 
 def comparison_table(title: str, policies: Mapping[str, Facts]) -> Table:
-    """The table of several policies: a row for each."""
+    """The table of several policies: a row for each.
+
+    Rows of one seed beside its setting's mean (facts with "pooled") show means only; all others their intervals too.
+    """
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     everything = list(policies.values())
     table.add_column("policy", overflow="fold")
     columns = [key for key, _ in _ROWS[:4] if all(key in facts for facts in everything)]
+    if all(facts["violations"]["mean"] == facts["cost"]["mean"] for facts in everything):
+        columns.remove("violations")  # every cost is 0 or 1
+    headers = {"normalised_return": "normalised"}
     for key in columns:
-        table.add_column(key.replace("_", " ").replace("normalised return", "normalised"), justify="right")
-    rates = [(key, label) for key, label in _RATES if all(key in facts for facts in everything)]
-    for key, _ in rates:
-        table.add_column(key.replace("_", " "), justify="right")
-    limits = [each["limit"] for each in everything[0]["limits"]]
-    for limit in limits:
-        table.add_column(f"cost / limit {limit:g}", justify="right")
-    slices = everything[0].get("feasible_region", []) if all("feasible_region" in each for each in everything) else []
+        table.add_column(headers.get(key, key), justify="right")
+    rates = [key for key, _ in _RATES if all(key in facts for facts in everything)]
+    for key in rates:
+        table.add_column(
+            {"violation_rate": "episodes with violation", "success_rate": "reach goal"}[key], justify="right"
+        )
+    for each in everything[0]["limits"]:
+        table.add_column(f"cost / limit {each['limit']:g}" if each["limit"] else "cost limit 0", justify="right")
+    slices = next((facts["feasible_region"] for facts in everything if "feasible_region" in facts), [])
     for each in slices:
         table.add_column(f"IoU {each['speed']:g} m/s", justify="right")
+    pooled = any("pooled" in facts for facts in everything)
     for name, facts in policies.items():
-        cells = [f"{_number(facts[key]['mean'])} {_span(facts[key]['low'], facts[key]['high'])}" for key in columns]
-        cells += [_percent(facts[key]["rate"]) for key, _ in rates]
-        cells += [f"{_number(each['normalised_cost'])} {each['verdict']}" for each in facts["limits"]]
-        cells += [f"{each['iou']:.3f}" for each in facts["feasible_region"]] if slices else []
-        table.add_row(name, *cells)
+        brief = pooled and "pooled" not in facts
+        cells = [_cell(facts[key], facts[key]["mean"], _number, brief) for key in columns]
+        cells += [_cell(facts[key], facts[key]["rate"], _percent, brief) for key in rates]
+        for each in facts["limits"]:
+            cells.append(f"{_number(each['normalised_cost'])} {each['verdict']}" if each["limit"] else each["verdict"])
+        cells += [f"{each['iou']:.3f}" for each in facts.get("feasible_region", [])]
+        table.add_row(name, *cells, style="bold" if "pooled" in facts else None)
     return table
+
+
+def _cell(each: Mapping[str, float], value: float, written: Callable[[float], str], brief: bool) -> str:
+    return written(value) if brief else f"{written(value)}\n[{written(each['low'])}, {written(each['high'])}]"
 
 
 def difference_table(title: str, policies: Mapping[str, Sequence[Facts]]) -> Table:

@@ -53,23 +53,24 @@ class TrainConfig:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in 0 .. 2**32 - 1; got {self.seed}.")
 
-    def torch_device(self) -> torch.device:
-        """Where to train; "auto" is CUDA where there is one, else the CPU.
 
-        Raises: ValueError if the device is unknown or not on this machine.
-        """
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-        except RuntimeError:
-            raise ValueError(f"device must be auto, cpu, cuda or cuda:N; got {self.device!r}.") from None
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise ValueError(
-                f"device={self.device} is not on this machine, which has {torch.cuda.device_count()} CUDA devices; "
-                "use device=cpu."
-            )
-        return device
+def device_named(name: str) -> torch.device:
+    """Where to compute; "auto" is CUDA where there is one, else the CPU.
+
+    Raises: ValueError if the device is unknown or not on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N; got {name!r}.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N; got {name!r}.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ValueError(f"device={name} is not on this machine, which has {count} CUDA devices; use device=cpu.")
+    return device
 
 
 def parse_training(values: Mapping[str, Any]) -> TrainConfig:
@@ -91,7 +92,7 @@ def parse_training(values: Mapping[str, Any]) -> TrainConfig:
         rest["data"] = build(DataConfig, rest.get("data") or {}, "data.")
         rest["agent"], rest["agent_name"] = build(AGENTS[name][0], agent_values, "agent."), name
         config = build(TrainConfig, rest, "")
-        config.torch_device()
+        device_named(config.device)
     except UsageError:
         raise
     except ValueError as error:

@@ -135,22 +135,21 @@ def tables(runs: Sequence[RunFolder], evaluations: Sequence[Facts]) -> list[Tabl
         groups: dict[str, list[tuple[RunFolder, Facts]]] = {}
         for run, facts in here:
             groups.setdefault(_setting(run), []).append((run, facts))
-        rows = {_label(run): facts for run, facts in here}
-        pooled = {f"{_group_label(members)}, all {len(members)}": _pooled(members) for members in groups.values()}
-        rows.update({name: facts for name, facts in pooled.items() if facts is not None})
+        names = _group_names(list(groups.values()))
+        rows: dict[str, Facts] = {}
+        for name, members in zip(names, groups.values()):
+            rows.update({f"{name}, {run.path.name.replace('-', ' ', 1)}": facts for run, facts in members})
+            if len(members) > 1:
+                rows[f"{name}, mean of {len(members)}"] = _pooled([facts for _, facts in members])
         result.append(comparison_table(f"{env}, {_count(here[0][1])}, mean and 95 % interval", rows))
-        if len(groups) > 1:
-            paired = {_group_label(members): [facts for _, facts in members] for members in groups.values()}
-            if len({len(facts["per_episode"]["seeds"]) for _, facts in here}) == 1:
-                result.append(difference_table(f"minus {next(iter(paired))}, paired by start", paired))
+        if len(groups) > 1 and len({tuple(facts["per_episode"]["seeds"]) for _, facts in here}) == 1:
+            paired = {name: [facts for _, facts in members] for name, members in zip(names, groups.values())}
+            result.append(difference_table(f"minus {names[0]}, paired by start", paired))
     return result
 
 
-def _pooled(members: Sequence[tuple[RunFolder, Facts]]) -> Facts | None:
-    """The evaluations of one setting's seeds as one; None for a single seed."""
-    if len(members) < 2:
-        return None
-    evaluations = [facts for _, facts in members]
+def _pooled(evaluations: Sequence[Facts]) -> Facts:
+    """The evaluations of one setting's seeds as one."""
     facts = pooled_facts(evaluations, [each["limit"] for each in evaluations[0]["limits"]])
     regions = [each["feasible_region"] for each in evaluations if "feasible_region" in each]
     if len(regions) == len(evaluations):
@@ -164,13 +163,13 @@ def _count(facts: Facts) -> str:
     return f"{len(facts['per_episode']['returns'])} episodes"
 
 
-def _label(run: RunFolder) -> str:
-    return "/".join(run.path.resolve().parts[-2:])
-
-
-def _group_label(members: Sequence[tuple[RunFolder, Facts]]) -> str:
-    path = members[0][0].path.resolve()
-    return path.parent.name if len(members) > 1 else _label(members[0][0])
+def _group_names(groups: Sequence[Sequence[tuple[RunFolder, Facts]]]) -> list[str]:
+    """A name for each setting: its folder's, numbered where several settings share it."""
+    folders = [members[0][0].path.resolve().parent.name for members in groups]
+    return [
+        folder if folders.count(folder) == 1 else f"{folder} ({folders[: index + 1].count(folder)})"
+        for index, folder in enumerate(folders)
+    ]
 
 
 def _setting(run: RunFolder) -> str:

@@ -76,21 +76,28 @@ def create_run(out: str | Path, env: str, agent: str, seed: int, settings: dict[
         settings: resolved settings.
     Raises: UsageError if the folder can't be made.
     """
-    parent = Path(out) / _file_name(env) / _file_name(agent)
+    run = RunFolder(make_folder(out, env, agent, seed))
+    write_json(run.path / "environment.json", environment_facts())
+    save_settings(run, settings)
+    return run
+
+
+def make_folder(out: str | Path, env: str, name: str, seed: int) -> Path:
+    """A new folder out/<env>/<name>/<seed>-<time>. Raises: UsageError if it can't be made."""
+    parent = Path(out) / _file_name(env) / _file_name(name)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    for attempt in range(1000):  # two trainings of one seed may start in the same second
+    attempt = 0
+    while True:  # two trainings of one seed may start in the same second
         path = parent / (f"{seed}-{stamp}" if attempt == 0 else f"{seed}-{stamp}-{attempt}")
         try:
             path.mkdir(parents=True)
-        except FileExistsError:
-            continue
+            return path
+        except FileExistsError as error:
+            if not path.is_dir():
+                raise UsageError(f"out={out}: {error.filename} is a file; give another folder.") from error
+            attempt += 1
         except OSError as error:
             raise UsageError(f"out={out}: {error.strerror or error}; give another folder.") from error
-        break
-    run = RunFolder(path)
-    write_json(path / "environment.json", environment_facts())
-    save_settings(run, settings)
-    return run
 
 
 def save_settings(run: RunFolder, settings: dict[str, Any]) -> None:
