@@ -190,7 +190,7 @@ class FISOR(Agent):
         The actor comes first: both its steps see the critics of the update before.
         """
         config, done = self.config, int(self.updates)
-        target_q = self._target_q(batch.observations, batch.actions)  # (4, B)
+        target_q = self.target_q(batch.observations, batch.actions)  # (4, B)
         weights = self._weights(batch.observations, target_q)
         half = len(weights) // 2
         actor_losses = []
@@ -204,12 +204,42 @@ class FISOR(Agent):
         rate = cosine_rate(config.critic_lr, done, config.critic_lr_decay)
         self._set_rate("values", rate)
         self._set_rate("critics", rate)
-        metrics = self._update_critics(batch, target_q[:, : config.critic_batch_size])
+        metrics = self.update_critics(batch, target_q)
         self.updates += 1
         metrics["policy/loss"] = (actor_losses[0] + actor_losses[1]) / 2
         metrics["policy/mean_weight"] = weights.mean()
         metrics["policy/unused_share"] = (weights == 0).float().mean()
         return metrics
+
+    def update_critics(self, batch: Batch, target_q: Tensor) -> dict[str, Tensor]:
+        """One gradient step of V_r and V_h, then of Q_r and Q_h, on the leading rows; reward and safety never mix.
+
+        Args:
+            batch: at least ``critic_batch_size`` rows.
+            target_q: (4, B) from ``target_q`` for these rows.
+        """
+        rows = self.config.critic_batch_size
+        head = _head(batch, rows)
+        value_losses = self.value_losses(head.observations, target_q[:, :rows])
+        self._step("values", value_losses.sum())
+        targets = self.critic_targets(head).repeat_interleave(2, dim=0)  # (4, rows)
+        q = self.critics(torch.cat([head.observations, head.actions], dim=1))
+        critic_losses = (q - targets).square().mean(dim=1).unflatten(0, (2, 2)).mean(dim=1)  # (2,)
+        self._step("critics", critic_losses.sum())
+        _average(self.target_critics, self.critics, self.config.target_rate)
+        return {
+            "values/reward_loss": value_losses[REWARD].detach(),
+            "values/safety_loss": value_losses[SAFETY].detach(),
+            "critics/reward_loss": critic_losses[REWARD].detach(),
+            "critics/safety_loss": critic_losses[SAFETY].detach(),
+            "critics/reward_q": q[REWARD_TWINS].detach().mean(),
+            "critics/safety_q": q[SAFETY_TWINS].detach().mean(),
+        }
+
+    @torch.no_grad()
+    def target_q(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Q of the target copies (4, B), the twins of Q_r and of Q_h, at (B, obs_dim) and (B, act_dim)."""
+        return self.target_critics(torch.cat([observations, actions], dim=1))
 
     def draw_noise(self, rows: int) -> Draws:
         """The random numbers of one actor update, from torch's global generator."""
@@ -288,33 +318,10 @@ class FISOR(Agent):
         return torch.where(feasible.any(dim=1), best, q_h.argmin(dim=1))
 
     @torch.no_grad()
-    def _target_q(self, observations: Tensor, actions: Tensor) -> Tensor:
-        return self.target_critics(torch.cat([observations, actions], dim=1))
-
-    @torch.no_grad()
     def _weights(self, observations: Tensor, target_q: Tensor) -> Tensor:
         v_r, v_h = self.values(observations)
         q_r, q_h = target_q[REWARD_TWINS].amin(0), target_q[SAFETY_TWINS].amax(0)
         return feasibility_weights(q_r, v_r, q_h - self.threshold, v_h - self.threshold, self.config)
-
-    def _update_critics(self, batch: Batch, target_q: Tensor) -> dict[str, Tensor]:
-        """V_r and V_h together, then Q_r and Q_h, on the leading rows; reward and safety never mix."""
-        head = _head(batch, target_q.shape[1])
-        value_losses = self.value_losses(head.observations, target_q)
-        self._step("values", value_losses.sum())
-        targets = self.critic_targets(head).repeat_interleave(2, dim=0)  # (4, B)
-        q = self.critics(torch.cat([head.observations, head.actions], dim=1))
-        critic_losses = (q - targets).square().mean(dim=1).unflatten(0, (2, 2)).mean(dim=1)  # (2,)
-        self._step("critics", critic_losses.sum())
-        _average(self.target_critics, self.critics, self.config.target_rate)
-        return {
-            "values/reward_loss": value_losses[0].detach(),
-            "values/safety_loss": value_losses[1].detach(),
-            "critics/reward_loss": critic_losses[0].detach(),
-            "critics/safety_loss": critic_losses[1].detach(),
-            "critics/reward_q": q[REWARD_TWINS].detach().mean(),
-            "critics/safety_q": q[SAFETY_TWINS].detach().mean(),
-        }
 
     def _step(self, name: str, loss: Tensor) -> None:
         optimizer = self.optimizers[name]
