@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
+YELLOW = "#F0E442"
 GREY, LIGHT = "#444444", "#BBBBBB"
 _CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 _MAX_POINTS = 1_000  # of a curve; more can't be seen
 
 
 def learning_curves(lines: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
-    """Draw every metric of a metrics.jsonl over the updates: a panel for each part of the agent, then evaluations.
+    """Draw every metric of a metrics.jsonl over the updates: losses and other quantities of each part, evaluations.
 
     Args:
         lines: the parsed lines; keys are "part/quantity" or "eval/quantity".
@@ -34,24 +35,35 @@ def learning_curves(lines: Sequence[Mapping[str, Any]], path: Path, title: str) 
     """
     panels: dict[str, list[str]] = {}
     for key in dict.fromkeys(key for line in lines for key in line if "/" in key):
-        part = key.split("/")[0]
-        panels.setdefault(key if part == "eval" else part, []).append(key)
+        panels.setdefault(_panel(key), []).append(key)
+    if all(line.get("eval/violations") == line.get("eval/cost") for line in lines):
+        panels.pop(_panel("eval/violations"), None)  # every cost is 0 or 1
     figure = _figure(columns := min(3, max(1, len(panels))), math.ceil(len(panels) / columns), 4.2, 2.9)
     for axes, (panel, keys) in zip(figure.axes, panels.items()):
+        evaluation = keys[0].startswith("eval/")
         for key, colour in zip(keys, _CYCLE * len(keys)):
             points = [(line["step"], line[key]) for line in lines if key in line]
-            points = points[:: max(1, len(points) // _MAX_POINTS)]
-            steps, values = zip(*points)
-            style = {"marker": "o", "markersize": 4} if panel.startswith("eval/") else {"linewidth": 1.2}
-            axes.plot(steps, values, color=colour, label=key.split("/", 1)[1], **style)
-        axes.set_title(panel.replace("eval/", "evaluation: "), fontsize=10)
+            steps, values = zip(*points[:: max(1, len(points) // _MAX_POINTS)])
+            label = key.split("/", 1)[1].replace("_", " ")
+            axes.plot(steps, values, color=colour, linewidth=1.2, marker="o" if evaluation else None, label=label)
+        axes.set_title(panel, fontsize=10)
         axes.set_xlabel("updates")
-        _log_scale_if_wide(axes)
-        if len(keys) > 1 or not panel.startswith("eval/"):
+        axes.set_xlim(left=0)
+        if panel.endswith("losses"):
+            _log_scale_if_wide(axes)
+        if len(keys) > 1 or not evaluation:
             axes.legend(fontsize=8, frameon=False)
     for axes in figure.axes[len(panels) :]:
         axes.remove()
     _save(figure, path, title)
+
+
+def _panel(key: str) -> str:
+    """Title of the panel that a metric is drawn in."""
+    part, quantity = key.split("/", 1)
+    if part == "eval":
+        return f"evaluation: {quantity.replace('_', ' ')}"
+    return f"{part}: losses" if quantity.endswith("loss") else part
 
 
 def return_cost_scatter(
@@ -75,10 +87,10 @@ def return_cost_scatter(
     if data is not None:
         returns, costs = np.asarray(data[0]), np.asarray(data[1])
         axes.scatter(costs, returns, s=9, color=LIGHT, linewidths=0, label=f"data, {len(returns)} episodes", zorder=1)
-    for (name, sample), colour in zip(policies.items(), _CYCLE * len(policies)):
+    for (name, sample), colour in zip(policies.items(), (VERMILLION, BLUE, *_CYCLE[2:]) * len(policies)):
         returns, costs = np.asarray(sample[0]), np.asarray(sample[1])
         label = f"{name}, {len(returns)} episodes"
-        axes.scatter(costs, returns, s=16, color=colour, alpha=0.55, linewidths=0, label=label, zorder=3)
+        axes.scatter(costs, returns, s=16, color=colour, alpha=0.6, linewidths=0, label=label, zorder=3)
         mean = (costs.mean(), returns.mean())
         axes.plot(*mean, marker="D", color=colour, markeredgecolor="black", markersize=8, linestyle="", zorder=4)
     for limit in limits:
@@ -109,7 +121,7 @@ def feasible_region(maps: Sequence[RegionMap], path: Path, title: str) -> None:
         ("white", "feasible"),
         (SKY, "infeasible, and learned so"),
         (VERMILLION, "infeasible, missed"),
-        (ORANGE, "feasible, learned infeasible"),
+        (YELLOW, "feasible, learned infeasible"),
     )
     for axes, each in zip(figure.axes, maps):
         kind = np.where(each.true, np.where(each.learned, 1, 2), np.where(each.learned, 3, 0))
@@ -144,14 +156,14 @@ def _figure(columns: int, rows: int, width: float, height: float) -> "Figure":
     FigureCanvasAgg(figure)
     for axes in np.atleast_1d(figure.subplots(max(rows, 1), columns)).flat:
         axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
+        axes.tick_params(which="both", labelsize=8)
     return figure
 
 
 def _log_scale_if_wide(axes: "Axes") -> None:
-    """A logarithmic axis where positive values span more than two decades."""
+    """A logarithmic axis where positive values span more than a decade."""
     values = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in axes.lines])
-    if len(values) and values.min() > 0 and values.max() > 100 * values.min():
+    if values.min() > 0 and values.max() > 10 * values.min():
         axes.set_yscale("log")
 
 

@@ -96,9 +96,8 @@ def evaluate_run(run: RunFolder, protocol: Protocol, device: torch.device | str 
     _draw_region(run, agent, config, step, facts)
     write_json(run.evaluation, facts)
     title = f"{config.agent_name} on {config.env}, seed {config.seed}, {step} updates"
-    lines = read_metrics(run.metrics)
-    if lines:
-        figures.learning_curves(lines, run.path / "learning_curves.png", title)
+    last = {"step": step, **{f"eval/{name}": facts[name]["mean"] for name in ("return", "cost", "violations")}}
+    figures.learning_curves([*read_metrics(run.metrics), last], run.path / "learning_curves.png", title)
     policies = {config.agent_name: (episodes.returns, episodes.costs)}
     figures.return_cost_scatter((data["returns"], data["costs"]), policies, limits, run.path / "returns.png", title)
     return facts
