@@ -63,6 +63,8 @@ def unknown(kind: str, word: str, known: Iterable[str], form: str = "{}") -> str
 def check_flags(argv: Sequence[str], forbidden: Sequence[str] = ("--experimental-rerun",)) -> argparse.Namespace:
     """Hydra's own flags parsed once before Hydra does, so that a wrong one costs a line and not a page.
 
+    Returns: Hydra's namespace; ``overrides`` are the key=value words and ``words`` (ours) the rest. Hydra understands
+        the two only in this order: words, overrides.
     Raises: UsageError for an unknown flag, or for one that would unpickle a file.
     """
     parser = get_args_parser()
@@ -74,7 +76,9 @@ def check_flags(argv: Sequence[str], forbidden: Sequence[str] = ("--experimental
     for flag in forbidden:
         if any(word.split("=")[0] == flag for word in argv):
             raise UsageError(f"{flag} reads a pickle, and saferl unpickles nothing; use resume=RUN.")
-    return parser.parse_args(list(argv))
+    parsed = parser.parse_intermixed_args(list(argv))
+    parsed.words = [word for word in argv if word not in parsed.overrides]
+    return parsed
 
 
 def composed(config_name: str, overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:

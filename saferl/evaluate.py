@@ -157,7 +157,7 @@ def _main(words: list[str]) -> int:
     if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
         parse_evaluation(OmegaConf.to_container(composed("evaluate", flags.overrides)))  # type: ignore[arg-type]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that what is not a user's mistake comes with its traceback
-    sys.argv = [sys.argv[0], *words]
+    sys.argv = [sys.argv[0], *flags.words, *flags.overrides]
     hydra.main(f"pkg://{CONFIG_MODULE}", "evaluate", HYDRA_VERSION_BASE)(job)()
     if mistakes:
         raise mistakes[0]

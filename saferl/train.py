@@ -31,7 +31,7 @@ from saferl.training import sweep
 from saferl.training.checkpoint import NotFiniteError, checkpoints, load_checkpoint
 from saferl.training.config import TrainConfig, device_named, parse_training, plain
 from saferl.training.loop import Interrupted, run_updates
-from saferl.training.resume import resumed_config
+from saferl.training.resume import resumed_config, with_agent
 from saferl.training.run_evaluation import Protocol, evaluate_run, tables
 from saferl.training.run_folder import RunFolder, create_run, open_run, write_json
 
@@ -113,9 +113,9 @@ def job(settings: DictConfig) -> None:
             run = open_run(values["resume"])
             config = resumed_config(run, HydraConfig.get().overrides.task, values)
         else:
+            values["agent"]["preset"] = HydraConfig.get().runtime.choices["agent"]
             config = parse_training(values)
-            preset = HydraConfig.get().runtime.choices["agent"]
-            run = create_run(config.out, config.env, preset, config.seed, plain(config))
+            run = create_run(config.out, config.env, config.preset, config.seed, plain(config))
         print(f"run folder: {run.path}", file=sys.stderr)
         train(config, run)
         sweep.note_outcome({"run": str(run.path)})
@@ -133,11 +133,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     flags = check_flags(words)
+    given = with_agent(flags.overrides)
     if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
-        for overrides in sweep_choices(flags.overrides) if flags.multirun else [flags.overrides]:
+        for overrides in sweep_choices(given) if flags.multirun else [given]:
             _check(overrides)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that what is not a user's mistake comes with its traceback
-    sys.argv = [sys.argv[0], *words]
+    sys.argv = [sys.argv[0], *flags.words, *given]
     sweep.OUTCOMES.clear()
     try:
         hydra.main(f"pkg://{CONFIG_MODULE}", "config", HYDRA_VERSION_BASE)(job)()

@@ -127,9 +127,8 @@ def comparison_table(title: str, policies: Mapping[str, Facts]) -> Table:
         )
     for each in everything[0]["limits"]:
         table.add_column(f"cost / limit {each['limit']:g}" if each["limit"] else "cost limit 0", justify="right")
-    slices: list[dict[str, float]] = next(
-        (facts["feasible_region"] for facts in everything if "feasible_region" in facts), []
-    )
+    maps = [facts["feasible_region"] for facts in everything if "feasible_region" in facts]
+    slices: list[dict[str, float]] = maps[0] if maps else []
     for each in slices:
         table.add_column(f"IoU {each['speed']:g} m/s", justify="right")
     pooled = any("pooled" in facts for facts in everything)

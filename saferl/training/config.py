@@ -33,6 +33,7 @@ class TrainConfig:
 
     env: str
     agent_name: str
+    preset: str  # name of the YAML file that the agent's settings started from
     agent: Any
     data: DataConfig = field(default_factory=DataConfig)
     steps: int
@@ -84,6 +85,7 @@ def parse_training(values: Mapping[str, Any]) -> TrainConfig:
     if name not in AGENTS:
         raise UsageError(unknown("agent", str(name), AGENTS, "agent={}"))
     rest.pop("resume", None)
+    rest["preset"] = agent_values.pop("preset", name)
     if rest.get("steps") is None:
         rest["steps"] = default_steps
     if rest.get("eval_every") is None and isinstance(rest["steps"], int):
@@ -104,7 +106,7 @@ def plain(config: TrainConfig) -> dict[str, Any]:
     """The opposite of ``parse_training``: nested values for YAML."""
     values = dataclasses.asdict(config)
     name = values.pop("agent_name")
-    values["agent"] = {"name": name, **values["agent"]}
+    values["agent"] = {"name": name, "preset": values.pop("preset"), **values["agent"]}
     return typing.cast("dict[str, Any]", _lists(values))
 
 
