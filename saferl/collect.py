@@ -1,7 +1,9 @@
 """python -m saferl.collect: DSRL-style data from policies trained at several cost limits; --help is the manual."""
 
 import dataclasses
+import importlib.resources
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,14 +83,30 @@ def job(settings: DictConfig) -> None:
     try:
         write_atomically(folder / SETTINGS, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         with _progress() as report:
-            command = ["python", "-m", "saferl.collect", *sys.argv[1:]]
-            written = collect(config, folder, environment_facts() | {"command": command}, report)
+            written = collect(config, folder, environment_facts() | {"command": command_for(config)}, report)
     except (ValueError, OSError) as error:
         raise UsageError(f"{folder}: {error}" if isinstance(error, OSError) else str(error)) from error
     except KeyboardInterrupt:
         print(f"saferl.collect: stopped; resume={folder} goes on with it.", file=sys.stderr)
         raise SystemExit(130) from None
     Console().print(_summary(written), markup=False, highlight=False, soft_wrap=True)
+
+
+def command_for(config: CollectConfig) -> str:
+    """The command line that makes this collection from the start: every setting that isn't the default."""
+    with importlib.resources.as_file(importlib.resources.files(CONFIG_MODULE) / "collect.yaml") as path:
+        defaults = _flat(OmegaConf.to_container(OmegaConf.load(path)))
+    changed = {key: value for key, value in _flat(dataclasses.asdict(config)).items() if value != defaults[key]}
+    words = [f"{key}={yaml.safe_dump(value, default_flow_style=True, width=1000)}" for key, value in changed.items()]
+    words = [word.splitlines()[0].replace(" ", "") for word in words]  # the dump of a scalar has a second line
+    return " ".join(["python -m saferl.collect", *(shlex.quote(word) for word in words)])
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def _check_environment(config: CollectConfig) -> None:

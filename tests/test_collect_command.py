@@ -1,6 +1,7 @@
 """python -m saferl.collect from outside: results, refusals in one line, and going on after a kill."""
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ SMALL = [
     "ppo.rollout=300",
     "limits=[20,[50,0]]",
     "episodes=2",
+    "ppo.lr=0.0005",
     "random_episodes=5",
     "trajectories=30",
 ]
@@ -72,7 +74,9 @@ def test_card_counts_what_is_in_the_file(collected):
     assert [stage["stage"] for stage in card["stages"]] == [1, 2, 1, 2, 0]
     assert card["reward_return"]["max"] == pytest.approx(returns.max())
     assert card["cost_return"]["max"] == pytest.approx(costs.max())
-    assert card["made_with"]["command"][:3] == ["python", "-m", "saferl.collect"]
+    words = shlex.split(card["made_with"]["command"])
+    assert words[:3] == ["python", "-m", "saferl.collect"]
+    assert sorted(words[3:]) == sorted(SMALL)
     assert len(card["episode_sources"]) == 30
     text = (collected / "data_card.md").read_text()
     assert f"{len(dataset)} transitions" in text

@@ -317,12 +317,22 @@ def test_thinning_levels_the_densest_cells_and_leaves_the_sparse_ones():
     assert left == [12, 12, 5, 1]  # water level 12: min(size, 12) sums to 30
 
 
-def test_thinning_uses_a_grid_of_ceil_sqrt_n_and_keeps_all_where_there_is_no_need():
-    # 10 episodes: 4 cells a side. Costs 0 to 9 fall into cells of 3, 2, 2, 3; thinned to 8, both cells of 3 lose one.
-    costs = np.arange(10.0)
+def test_thinning_uses_a_grid_of_ceil_sqrt_target_and_keeps_all_where_there_is_no_need():
+    costs = np.arange(10.0)  # to 8: 3 cells a side, with 3, 3 and 4 of them
     rows = thinned(costs, np.zeros(10), 8, np.random.default_rng(0))
-    assert np.bincount((costs[rows] / 9 * 4).astype(int).clip(max=3)).tolist() == [2, 2, 2, 2]
+    left = np.bincount((costs[rows] / 9 * 3).astype(int).clip(max=2))
+    assert sorted(left.tolist()) == [2, 3, 3]
     assert thinned(costs, costs, 10, np.random.default_rng(0)).tolist() == list(range(10))
+
+
+def test_thinning_favours_no_corner_among_equally_dense_cells():  # 64 cells of one, 50 wanted: each stays in 50 of 64
+    costs, returns = (axis.ravel().astype(float) for axis in np.meshgrid(range(8), range(8)))
+    stayed = np.zeros(64)
+    for seed in range(300):
+        stayed[thinned(costs, returns, 50, np.random.default_rng(seed))] += 1 / 300
+    deviation = np.sqrt(50 / 64 * 14 / 64 / 300)
+    assert np.abs(stayed - 50 / 64).max() < 4.5 * deviation
+    assert stayed[costs == 0].mean() == pytest.approx(50 / 64, abs=0.03)
 
 
 def made_episode(number: int, steps: int, terminal: bool) -> Episode:

@@ -48,7 +48,7 @@ class CollectConfig:
     env: str
     seed: int = 0
     trajectories: int = 500  # wanted in the end
-    limits: list[Any] = field(default_factory=lambda: [None, 80, 25, [100, 0]])  # one training each, see CostLimit
+    limits: list[Any] = field(default_factory=lambda: [None, [250, 25], [250, 0]])  # one training each, see CostLimit
     steps: int = 300_000  # environment steps of each training
     stages: int = 4  # of each training, a policy is kept after each
     episodes: int = 5  # of each kept policy at each noise

@@ -107,7 +107,7 @@ def markdown(card: Card) -> str:
         f"Episodes without cost: {card['episodes_without_cost']}. Best reward return: {best or '-'}.",
         f"Episodes that the task ended: {card['terminal_episodes']}; the others ran out of time.",
         "",
-        f"Seed {card['seed']}. Command: `{' '.join(map(str, facts.get('command', [])))}`",
+        f"Seed {card['seed']}. Command: `{facts.get('command', '?')}`",
         f"Made with Python {facts.get('python', '?')}; {versions}; saferl {facts.get('saferl', '?')}, "
         f"commit {facts.get('commit') or 'unknown'}.",
         f"Took {card['wall_s'] / 60:.1f} min of wall time, {card['cpu_s'] / 60:.1f} min of CPU time.",

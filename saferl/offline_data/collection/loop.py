@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from stable_baselines3.common.utils import set_random_seed
@@ -100,28 +99,17 @@ class _Stage:
         reached = _means(self._recent)
         save_checkpoint(model, normaliser, policy_path, {"limit": str(self.limit), **reached})
         kept = [Kept(episode, "training") for episode in self._episodes]
-        kept += self._rolled_out(policy_path)
+        kept, counts = _worth_keeping(self.config, kept + self._rolled_out(policy_path), f"{self.run}-{self.stage}")
         notes = {
             "limit": str(self.limit),
             "stage": self.stage + 1,
             "steps": model.num_timesteps,
             "multiplier": model.multiplier.value if model.multiplier and self.limit.constrained else 0.0,
             **reached,
-            **self._thin(kept),
+            **counts,
         }
         notes |= {"wall_s": round(time.time() - started, 1), "cpu_s": round(time.process_time() - used, 1)}
         save_episodes(path, kept, notes)
-
-    def _thin(self, kept: list[Kept]) -> dict[str, Any]:
-        """Drop what costs too much and thin to what the whole collection wants, in place; returns the counts."""
-        seen, most = len(kept), greatest_cost(self.config)
-        kept[:] = [item for item in kept if item.episode.totals[0] <= most]
-        within = len(kept)
-        totals = np.array([item.episode.totals for item in kept]).reshape(-1, 2)
-        generator = np.random.default_rng(derived_seed(self.config.seed, "thin", self.run, self.stage))
-        rows = thinned(totals[:, 0], totals[:, 1], self.config.trajectories, generator)
-        kept[:] = [kept[row] for row in rows]
-        return {"episodes_seen": seen, "episodes_too_costly": seen - within}
 
     def _policy_path(self, stage: int) -> Path:
         return self.folder / "policies" / f"limit{self.run}-stage{stage}.safetensors"
@@ -184,10 +172,21 @@ def _make_random(config: CollectConfig, path: Path) -> None:
     act_dim = recorder.action_space.shape[0]  # type: ignore[index]
     recorder.close()
     episodes = rollouts(config, RandomPolicy(act_dim), config.random_episodes, seed)
-    notes = {"limit": "-", "stage": 0, "steps": 0, "multiplier": 0.0, **_means(episodes)}
-    notes |= {"episodes_seen": len(episodes), "episodes_too_costly": 0}
+    kept, counts = _worth_keeping(config, [Kept(episode, "random") for episode in episodes], "random")
+    notes = {"limit": "-", "stage": 0, "steps": 0, "multiplier": 0.0, **_means(episodes), **counts}
     notes |= {"wall_s": round(time.time() - started, 1), "cpu_s": round(time.process_time() - used, 1)}
-    save_episodes(path, [Kept(episode, "random") for episode in episodes], notes)
+    save_episodes(path, kept, notes)
+
+
+def _worth_keeping(config: CollectConfig, kept: list[Kept], name: str) -> tuple[list[Kept], dict[str, int]]:
+    """Without what costs too much, thinned to what the whole collection wants; and the counts before."""
+    most = greatest_cost(config)
+    within = [item for item in kept if item.episode.totals[0] <= most]
+    totals = np.array([item.episode.totals for item in within]).reshape(-1, 2)
+    generator = np.random.default_rng(derived_seed(config.seed, "thin", name))
+    rows = thinned(totals[:, 0], totals[:, 1], config.trajectories, generator)
+    counts = {"episodes_seen": len(kept), "episodes_too_costly": len(kept) - len(within)}
+    return [within[row] for row in rows], counts
 
 
 def rollouts(config: CollectConfig, policy: Policy, count: int, seed: int) -> list[Episode]:

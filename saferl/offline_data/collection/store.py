@@ -28,9 +28,9 @@ def thinned(
 ) -> NDArray[np.intp]:
     """Rows that stay when the densest cells are thinned until ``target`` episodes are left.
 
-    The rectangle of all (cost return, reward return) is cut into ceil(sqrt(n)) cells a side, n the number of episodes.
-    One episode at a time is taken at random from the cell that holds most, so that no sparse cell loses any before
-    the dense ones are down to its size.
+    The rectangle of all (cost return, reward return) is cut into ceil(sqrt(target)) cells a side, so that there are
+    about as many cells as episodes wanted. One episode at a time is taken at random from the cell that holds most, of
+    several such cells from one at random: no sparse cell loses any before the dense ones are down to its size.
 
     Args:
         costs, returns: (n,) of each episode.
@@ -41,12 +41,12 @@ def thinned(
     count = len(costs)
     if count <= target:
         return np.arange(count)
-    side = int(np.ceil(np.sqrt(count)))
+    side = int(np.ceil(np.sqrt(target)))
     cells = _bins(np.asarray(costs, dtype=np.float64), side) * side + _bins(np.asarray(returns, dtype=np.float64), side)
     members = [list(generator.permutation(np.flatnonzero(cells == cell))) for cell in np.unique(cells)]
     sizes = np.array([len(rows) for rows in members])
     for _ in range(count - target):
-        densest = int(np.argmax(sizes))
+        densest = int(generator.choice(np.flatnonzero(sizes == sizes.max())))
         members[densest].pop()
         sizes[densest] -= 1
     return np.sort(np.array([row for rows in members for row in rows], dtype=np.intp))
