@@ -111,6 +111,8 @@ def one_line(error: Exception, config_name: str, overrides: Sequence[str]) -> st
     missing = re.search(r"Could not override '([^']+)'", text)
     if missing:
         key = missing.group(1)
+        if key.startswith("hydra."):
+            return f"no key named '{key}'; +{key}=... adds it, and --cfg hydra lists Hydra's own."
         groups = [word for word in overrides if word.split("=")[0] in ("agent",)]
         known = _keys(config_name, groups)
         node = key.rpartition(".")[0]

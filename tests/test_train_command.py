@@ -108,6 +108,7 @@ def test_nothing_is_left_outside_of_out(tmp_path, monkeypatch):
         (["--experimental-rerun=x"], "saferl unpickles nothing"),
         (["-m", "seed=1,2,x"], "seed must be a whole number; got 'x'."),
         (["seed=1", "-m", "agent=bc,fisorr"], "no agent named 'fisorr'. Did you mean agent=fisor?"),
+        (["hydra.sweep.dirr=x"], "no key named 'hydra.sweep.dirr'; +hydra.sweep.dirr=... adds it"),
         (["hydra/launcher=rayy"], "no hydra/launcher named 'rayy'. Did you mean hydra/launcher=ray?"),
     ],
 )
@@ -198,7 +199,7 @@ def test_a_run_that_fails_does_not_stop_its_sweep(tmp_path, monkeypatch, capsys)
 def test_a_sweep_on_a_local_ray_cluster(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="the extra `ray` is not installed")
     process = started(
-        "-m", *words(tmp_path, "steps=30", "seed=0,1"), "hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2"
+        "-m", *words(tmp_path, "steps=30", "seed=0,1"), "hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"
     )
     out, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors
