@@ -48,7 +48,7 @@ def collected(tmp_path_factory) -> Path:
     return folder
 
 
-def test_dataset_is_what_the_environment_gives_for_its_actions(collected):  # every transition, replayed from its state
+def test_dataset_chains_its_steps_and_ends_episodes_as_the_environment_does(collected):
     dataset = load_hdf5(collected / "dataset.hdf5")
     env = saferl.envs.make("point_robot")
     dataset.check_matches(env)
@@ -56,7 +56,7 @@ def test_dataset_is_what_the_environment_gives_for_its_actions(collected):  # ev
     assert dataset.margins is not None
     np.testing.assert_array_equal(dataset.costs, (dataset.margins > 0).astype(np.float32))
     lengths = dataset.episode_lengths
-    assert np.all(dataset.timeouts[dataset.episode_ends - 1] == (lengths == 300))
+    assert np.all(dataset.timeouts[dataset.episode_ends - 1] == (lengths == 300))  # the time limit of PointRobot
     assert not np.any(dataset.terminals & dataset.timeouts)
     inside = np.setdiff1d(np.arange(len(dataset)), dataset.episode_ends - 1)
     np.testing.assert_array_equal(dataset.next_observations[inside], dataset.observations[inside + 1])
