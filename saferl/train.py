@@ -23,6 +23,7 @@ from saferl.command_line import (
     guarded,
     sweep_choices,
 )
+from saferl.envs.errors import MissingPackageError
 from saferl.envs.tasks import find_task
 from saferl.evaluation.report import show
 from saferl.offline_data import OfflineDataset, Sampler
@@ -30,7 +31,7 @@ from saferl.offline_data.loading import load_dataset
 from saferl.training import sweep
 from saferl.training.checkpoint import NotFiniteError, checkpoints, load_checkpoint
 from saferl.training.config import TrainConfig, device_named, parse_training, plain
-from saferl.training.loop import Interrupted, run_updates
+from saferl.training.loop import run_updates
 from saferl.training.resume import resumed_config, with_agent
 from saferl.training.run_evaluation import Protocol, evaluate_run, tables
 from saferl.training.run_folder import RunFolder, create_run, open_run, write_json
@@ -41,9 +42,7 @@ def train(config: TrainConfig, run: RunFolder) -> None:
 
     Raises: UsageError for what the user can mend before the first update; NotFiniteError; Interrupted.
     """
-    env, dataset, agent, sampler = make_parts(config)
-    low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
-    env.close()
+    (low, high), dataset, agent, sampler = make_parts(config)
     write_json(run.data, data_facts(dataset, low, high))
     saved = checkpoints(run.checkpoints)
     done = load_checkpoint(saved[-1], agent, sampler) if saved else 0
@@ -54,28 +53,52 @@ def train(config: TrainConfig, run: RunFolder) -> None:
         means = {"return": episodes.returns, "cost": episodes.costs, "violations": episodes.violations}
         return {f"eval/{name}": float(values.mean()) for name, values in means.items()}
 
+    if config.eval_episodes == 0:
+        run_updates(agent, sampler, config, run, done)
+        return
     run_updates(agent, sampler, config, run, done, evaluate)
     facts = evaluate_run(run, Protocol(episodes=config.eval_episodes), agent.device)
     show(*tables([run], [facts]))
 
 
-def make_parts(config: TrainConfig) -> tuple[gymnasium.Env[Any, Any], OfflineDataset, Agent, Sampler]:
-    """Environment, dataset, agent and sampler; seeds torch. Raises: UsageError."""
+def make_parts(config: TrainConfig) -> tuple[tuple[np.ndarray, np.ndarray], OfflineDataset, Agent, Sampler]:
+    """Action box (two arrays (act_dim,)), dataset, agent and sampler; seeds torch. Raises: UsageError."""
     try:
-        env = saferl.envs.make(config.env)
-        if not isinstance(env.action_space, gymnasium.spaces.Box):
-            raise UsageError(f"env={config.env} has actions {env.action_space}; agents act in a Box.")
+        env = environment(config)
         dataset = load_dataset(saferl.envs.full_id(config.env), config.data.path)
-        dataset.check_matches(env)
+        if env is None:  # only for DSRL's tasks, whose action boxes are all [-1, 1]; load_dataset checked the sizes
+            low, high = np.full(dataset.act_dim, -1.0, np.float32), np.full(dataset.act_dim, 1.0, np.float32)
+        else:
+            dataset.check_matches(env)
+            low, high = env.action_space.low, env.action_space.high
+            env.close()
         device = device_named(config.device)
         torch.manual_seed(config.seed)
         agent = AGENTS[config.agent_name][1](config.agent, dataset.obs_dim, dataset.act_dim, device)
-        low, high = env.action_space.low, env.action_space.high
         scale = reward_scale(config)
         sampler = Sampler(dataset, config.agent.batch_size, device, config.seed, low, high, scale)
     except (ValueError, gymnasium.error.Error) as error:
         raise UsageError(str(error)) from error
-    return env, dataset, agent, sampler
+    return (low, high), dataset, agent, sampler
+
+
+def environment(config: TrainConfig) -> Any:
+    """The environment, None where it is not wanted (eval_episodes=0).
+
+    Raises: UsageError if agents can't act in it, or if only the environment would tell the action box.
+    """
+    if config.eval_episodes == 0:
+        if find_task(config.env) is None:
+            raise UsageError(f"eval_episodes=0 trains without an environment: DSRL's tasks only; env={config.env}.")
+        return None
+    try:
+        env = saferl.envs.make(config.env)
+    except MissingPackageError as error:
+        hint = " (eval_episodes=0 trains without it.)" if find_task(config.env) is not None else ""
+        raise UsageError(f"{error}{hint}") from error
+    if not isinstance(env.action_space, gymnasium.spaces.Box):
+        raise UsageError(f"env={config.env} has actions {env.action_space}; agents act in a Box.")
+    return env
 
 
 def reward_scale(config: TrainConfig) -> float:
@@ -142,8 +165,8 @@ def _main(words: list[str]) -> int:
     sweep.OUTCOMES.clear()
     try:
         hydra.main(f"pkg://{CONFIG_MODULE}", "config", HYDRA_VERSION_BASE)(job)()
-    except Interrupted as stop:
-        print(f"saferl.train: {stop}", file=sys.stderr)
+    except KeyboardInterrupt as stop:  # Interrupted says how to go on
+        print(f"saferl.train: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130
     errors = [outcome for outcome in sweep.OUTCOMES if "error" in outcome]
     if errors and not flags.multirun:  # a sweep has printed them above its table

@@ -11,6 +11,10 @@ from safetensors.numpy import load_file
 
 import saferl
 from saferl.agents import BC
+from saferl.envs.tasks import find_task
+from saferl.offline_data import OfflineDataset
+from saferl.offline_data.hdf5 import save_hdf5
+from saferl.offline_data.point_robot import generate
 from saferl.train import main
 from saferl.training.checkpoint import checkpoints
 from tests.training.small import BC as BC_WORDS
@@ -129,6 +133,40 @@ def test_data_of_another_environment_cost_one_line(tmp_path, capsys):
     assert main(words(tmp_path, "env=Pendulum-v1")) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "11 values, but Pendulum-v1 has 3" in line
+
+
+def test_a_dsrl_task_is_trained_without_its_simulator(tmp_path):
+    task = find_task("OfflineMetadrive-easysparse-v0")
+    n, ends = 40, np.arange(40) % 20 == 19
+    data = OfflineDataset(
+        observations=np.zeros((n, task.obs_dim)),
+        next_observations=np.zeros((n, task.obs_dim)),
+        actions=np.full((n, 2), 0.25),
+        rewards=np.ones(n),
+        costs=np.zeros(n),
+        terminals=ends,
+        timeouts=np.zeros(n, bool),
+    )
+    save_hdf5(data, tmp_path / "drive.hdf5")
+    common = ["env=OfflineMetadrive-easysparse-v0", f"data.path={tmp_path / 'drive.hdf5'}", f"out={tmp_path / 'runs'}"]
+    assert main([*BC_WORDS, *common, "steps=150", "agent.lr=0.01", "eval_episodes=0"]) == 0
+    (run,) = runs(tmp_path)
+    assert not (run / "eval.json").exists()
+    assert saferl.load_policy(run).act(np.zeros((1, task.obs_dim), np.float32))[0] == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_missing_simulator_costs_one_line_with_the_way_out(tmp_path, capsys):
+    assert main([*BC_WORDS, "env=OfflineMetadrive-easysparse-v0", f"out={tmp_path}"]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "MetaDrive" in line
+    assert "eval_episodes=0 trains without it" in line
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path, capsys):
+    run = trained(tmp_path, "steps=5")
+    save_hdf5(generate(n=1_000, seed=0), tmp_path / "small.hdf5")
+    assert main([f"resume={run}", "steps=9"]) == 2
+    assert "drew from 2000 rows, this one has 1000" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):

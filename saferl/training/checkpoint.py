@@ -114,8 +114,11 @@ def load_checkpoint(path: Path, agent: Agent, sampler: Resumable) -> int:
         state: dict[str, Any] = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a damaged file
         raise UsageError(f"{path / 'state.pt'}: can't be loaded ({type(error).__name__}).") from error
-    agent.load_optimizer_state(state["optimizers"])
-    sampler.load_state_dict(state["sampler"])
+    try:
+        agent.load_optimizer_state(state["optimizers"])
+        sampler.load_state_dict(state["sampler"])
+    except (ValueError, KeyError) as error:
+        raise UsageError(f"{path / 'state.pt'}: does not fit this run ({error}).") from error
     torch.set_rng_state(state["torch"])
     if agent.device.type == "cuda" and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], agent.device)

@@ -43,14 +43,16 @@ class TrainConfig:
     log_every: int = 100
     checkpoint_every: int = 5_000
     eval_every: int  # 0: only at the end
-    eval_episodes: int | None = None  # of the last evaluation; None: 100 on PointRobot, else 20
+    eval_episodes: int | None = None  # of the last evaluation; None: 100 on PointRobot, else 20; 0: no environment
 
     def __post_init__(self) -> None:
-        for name in ("steps", "log_every", "checkpoint_every", "eval_episodes"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
+        for name in ("steps", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}.")
         if self.eval_every < 0:
             raise ValueError(f"eval_every must be >= 0 (0: only at the end); got {self.eval_every}.")
+        if self.eval_episodes is not None and self.eval_episodes < 0:
+            raise ValueError(f"eval_episodes must be >= 0 (0: no evaluation); got {self.eval_episodes}.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in 0 .. 2**32 - 1; got {self.seed}.")
 

@@ -1,5 +1,6 @@
 """What a training shows and keeps: metrics.jsonl, TensorBoard and one progress line."""
 
+import collections
 import json
 import sys
 import time
@@ -14,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from saferl.training.run_folder import write_atomically
 
+_BAR = 12  # characters
 PLAIN_INTERVAL = 5.0  # s between two lines where the output is not a terminal
 
 
@@ -85,19 +87,21 @@ class ProgressLine:
 
     def __init__(self, title: str, total: int, done: int = 0, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._title, self._total, self._first = title, total, done
+        self._title, self._total, self._done = title, total, done
         self._console = Console(file=self._stream)
-        self._start = self._last = time.monotonic()
+        self._last = time.monotonic()
         self._idle = 0.0  # s that were not spent on updates
+        # (s spent on updates, update) at the last log lines: a slow start, such as compiling, is soon forgotten
+        self._marks = collections.deque([(self._last, done)], maxlen=20)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}"))
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=_BAR), TextColumn("{task.fields[state]}"))
             self._bar = Progress(*columns, console=self._console, refresh_per_second=4)
             self._bar.start()
-            self._task = self._bar.add_task(self._title, total=self._total, completed=self._first, state="")
+            self._task = self._bar.add_task(self._title, total=self._total, completed=self._done, state="")
         return self
 
     def __exit__(
@@ -111,16 +115,20 @@ class ProgressLine:
         self._idle += seconds
 
     def rate(self, step: int) -> float:
-        """Updates per second of this process so far."""
-        return (step - self._first) / max(time.monotonic() - self._start - self._idle, 1e-9)
+        """Updates per second lately; called once for each log line."""
+        now = time.monotonic() - self._idle
+        first, before = self._marks[0]
+        self._marks.append((now, step))
+        return (step - before) / max(now - first, 1e-9)
 
-    def show(self, step: int, losses: Mapping[str, float]) -> None:
-        """Show the state after ``step``."""
-        rate = self.rate(step)
+    def show(self, step: int, losses: Mapping[str, float], rate: float) -> None:
+        """Show the state after ``step``, at ``rate`` updates per second."""
         left = (self._total - step) / rate if rate > 0 else 0.0
-        shown = [key for key in losses if key.endswith("loss")][:4]
-        numbers = "  ".join(f"{key.removesuffix('/loss')} {losses[key]:.3g}" for key in shown)
-        state = f"{step}/{self._total}  {rate:.3g} steps/s  {clock(left)} left  {numbers}"
+        state = f"{step}/{self._total}  {rate:.3g} steps/s  {clock(left)} left"
+        width = self._console.width - len(self._title) - _BAR - 3 if self._bar is not None else 10_000
+        for key in [key for key in losses if key.endswith("loss")][:4]:
+            number = f"  {key.removesuffix('loss').rstrip('/_')} {losses[key]:.2g}"
+            state += number if len(state) + len(number) <= width else ""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=step, state=state)
         elif time.monotonic() - self._last >= PLAIN_INTERVAL or step >= self._total:

@@ -61,16 +61,16 @@ def run_updates(
     """
     log = MetricsLog(run.path, run.metrics, done)
     history = _History(run)
-    title = f"{config.agent_name} on {config.env}, seed {config.seed}"
+    title = f"{config.preset}, seed {config.seed}"
     try:
         with _StopSignal() as stop, ProgressLine(title, config.steps, done) as progress:
             for step in range(done + 1, config.steps + 1):
                 history.add(step, agent.update(sampler.sample()))
                 last = step == config.steps
                 if step % config.log_every == 0 or last or stop.asked:
-                    means = history.means()
-                    log.write(step, {**means, "steps_per_second": progress.rate(step)})
-                    progress.show(step, means)
+                    means, rate = history.means(), progress.rate(step)
+                    log.write(step, {**means, "steps_per_second": rate})
+                    progress.show(step, means, rate)
                 if evaluate is not None and config.eval_every and step % config.eval_every == 0 and not last:
                     started = time.monotonic()
                     measured = evaluate()

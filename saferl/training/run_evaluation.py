@@ -95,10 +95,10 @@ def evaluate_run(run: RunFolder, protocol: Protocol, device: torch.device | str 
     }
     _draw_region(run, agent, config, step, facts)
     write_json(run.evaluation, facts)
-    title = f"{config.agent_name} on {config.env}, seed {config.seed}, {step} updates"
+    title = f"{config.preset} on {config.env}, seed {config.seed}, {step} updates"
     last = {"step": step, **{f"eval/{name}": facts[name]["mean"] for name in ("return", "cost", "violations")}}
     figures.learning_curves([*read_metrics(run.metrics), last], run.path / "learning_curves.png", title)
-    policies = {config.agent_name: (episodes.returns, episodes.costs)}
+    policies = {config.preset: (episodes.returns, episodes.costs)}
     figures.return_cost_scatter((data["returns"], data["costs"]), policies, limits, run.path / "returns.png", title)
     return facts
 
@@ -115,7 +115,7 @@ def _draw_region(run: RunFolder, agent: Agent, config: TrainConfig, step: int, f
 
     maps = region_maps(value)
     facts["feasible_region"] = [each.scores().as_dict() for each in maps]
-    title = f"Infeasible set of {config.agent_name}, seed {config.seed}, {step} updates, over the true one"
+    title = f"Infeasible set of {config.preset}, seed {config.seed}, {step} updates, over the true one"
     figures.feasible_region(maps, run.path / "feasible_region.png", title)
 
 

@@ -38,6 +38,7 @@ class SweepTable(Callback):
         outcomes = [read_json(path) for path in files]
         OUTCOMES.extend(outcomes)
         runs = [open_run(outcome["run"]) for outcome in outcomes if "run" in outcome]
+        runs = [run for run in runs if run.evaluation.exists()]  # not with eval_episodes=0
         for outcome in outcomes:
             if "error" in outcome:
                 print(f"saferl.train: {outcome['error']}", file=sys.stderr)
