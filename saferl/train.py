@@ -5,15 +5,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import gymnasium
 import hydra
-import numpy as np
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import saferl.envs
-from saferl.agents import AGENTS, Agent
 from saferl.command_line import (
     CONFIG_MODULE,
     HYDRA_VERSION_BASE,
@@ -23,26 +19,23 @@ from saferl.command_line import (
     guarded,
     sweep_choices,
 )
-from saferl.envs.errors import MissingPackageError
-from saferl.envs.tasks import find_task
 from saferl.evaluation.report import show
-from saferl.offline_data import OfflineDataset, Sampler
-from saferl.offline_data.loading import load_dataset
 from saferl.training import sweep
 from saferl.training.checkpoint import NotFiniteError, checkpoints, load_checkpoint
-from saferl.training.config import TrainConfig, device_named, parse_training, plain
+from saferl.training.config import TrainConfig, parse_training, plain
 from saferl.training.loop import run_updates
+from saferl.training.parts import Parts, data_facts, make_parts
 from saferl.training.resume import resumed_config, with_agent
 from saferl.training.run_evaluation import Protocol, evaluate_run, tables
 from saferl.training.run_folder import RunFolder, create_run, open_run, write_json
 
 
-def train(config: TrainConfig, run: RunFolder) -> None:
+def train(config: TrainConfig, run: RunFolder, parts: Parts) -> None:
     """Train in a run folder, from its last checkpoint if there is one, and evaluate at the end.
 
-    Raises: UsageError for what the user can mend before the first update; NotFiniteError; Interrupted.
+    Raises: UsageError for a checkpoint that is damaged; NotFiniteError; Interrupted.
     """
-    (low, high), dataset, agent, sampler = make_parts(config)
+    (low, high), dataset, agent, sampler = parts
     write_json(run.data, data_facts(dataset, low, high))
     saved = checkpoints(run.checkpoints)
     done = load_checkpoint(saved[-1], agent, sampler) if saved else 0
@@ -61,73 +54,6 @@ def train(config: TrainConfig, run: RunFolder) -> None:
     show(*tables([run], [facts]))
 
 
-def make_parts(config: TrainConfig) -> tuple[tuple[np.ndarray, np.ndarray], OfflineDataset, Agent, Sampler]:
-    """Action box (two arrays (act_dim,)), dataset, agent and sampler; seeds torch. Raises: UsageError."""
-    try:
-        env = environment(config)
-        dataset = load_dataset(saferl.envs.full_id(config.env), config.data.path)
-        if env is None:  # only for DSRL's tasks, whose action boxes are all [-1, 1]; load_dataset checked the sizes
-            low, high = np.full(dataset.act_dim, -1.0, np.float32), np.full(dataset.act_dim, 1.0, np.float32)
-        else:
-            dataset.check_matches(env)
-            low, high = env.action_space.low, env.action_space.high
-            env.close()
-        device = device_named(config.device)
-        torch.manual_seed(config.seed)
-        agent = AGENTS[config.agent_name][1](config.agent, dataset.obs_dim, dataset.act_dim, device)
-        scale = reward_scale(config)
-        sampler = Sampler(dataset, config.agent.batch_size, device, config.seed, low, high, scale)
-    except (ValueError, gymnasium.error.Error) as error:
-        raise UsageError(str(error)) from error
-    return (low, high), dataset, agent, sampler
-
-
-def environment(config: TrainConfig) -> Any:
-    """The environment, None where it is not wanted (eval_episodes=0).
-
-    Raises: UsageError if agents can't act in it, or if only the environment would tell the action box.
-    """
-    if config.eval_episodes == 0:
-        if find_task(config.env) is None:
-            raise UsageError(f"eval_episodes=0 trains without an environment: DSRL's tasks only; env={config.env}.")
-        return None
-    try:
-        env = saferl.envs.make(config.env)
-    except MissingPackageError as error:
-        hint = " (eval_episodes=0 trains without it.)" if find_task(config.env) is not None else ""
-        raise UsageError(f"{error}{hint}") from error
-    if not isinstance(env.action_space, gymnasium.spaces.Box):
-        raise UsageError(f"env={config.env} has actions {env.action_space}; agents act in a Box.")
-    return env
-
-
-def reward_scale(config: TrainConfig) -> float:
-    """Factor on the rewards: FISOR's horizon / (greatest - least return) for DSRL's tasks, 1 elsewhere."""
-    if not isinstance(config.data.reward_scale, str):
-        return config.data.reward_scale
-    task = find_task(config.env)
-    return 1.0 if task is None else task.horizon / (task.max_return - task.min_return)
-
-
-def data_facts(dataset: OfflineDataset, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
-    """What evaluation and deployment need to know of the data and the action box (low, high: (act_dim,))."""
-    returns, costs = dataset.episode_returns()
-    return {
-        "source": dataset.source,
-        "metadata": dataset.metadata,
-        "transitions": len(dataset),
-        "episodes": dataset.n_episodes,
-        "obs_dim": dataset.obs_dim,
-        "act_dim": dataset.act_dim,
-        "action_low": low.tolist(),
-        "action_high": high.tolist(),
-        "min_return": float(returns.min()),
-        "max_return": float(returns.max()),
-        "returns": [round(float(each), 6) for each in returns],
-        "costs": [round(float(each), 6) for each in costs],
-    }
-
-
 def job(settings: DictConfig) -> None:
     """One training of a command or of a sweep; how it ended is noted, not raised, so that a sweep goes on."""
     try:
@@ -135,12 +61,14 @@ def job(settings: DictConfig) -> None:
         if values["resume"] is not None:
             run = open_run(values["resume"])
             config = resumed_config(run, HydraConfig.get().overrides.task, values)
+            parts = make_parts(config)
         else:
             values["agent"]["preset"] = HydraConfig.get().runtime.choices["agent"]
             config = parse_training(values)
+            parts = make_parts(config)  # before there is a folder: wrong data should not leave one
             run = create_run(config.out, config.env, config.preset, config.seed, plain(config))
         print(f"run folder: {run.path}", file=sys.stderr)
-        train(config, run)
+        train(config, run, parts)
         sweep.note_outcome({"run": str(run.path)})
     except UsageError as error:
         sweep.note_outcome({"error": str(error), "code": 2})

@@ -133,6 +133,7 @@ def test_data_of_another_environment_cost_one_line(tmp_path, capsys):
     assert main(words(tmp_path, "env=Pendulum-v1")) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "11 values, but Pendulum-v1 has 3" in line
+    assert runs(tmp_path) == []
 
 
 def test_a_dsrl_task_is_trained_without_its_simulator(tmp_path):

@@ -1,0 +1,86 @@
+"""What a training is put together from: action box, dataset, agent and sampler."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+import saferl.envs
+from saferl.agents import AGENTS, Agent
+from saferl.command_line import UsageError
+from saferl.envs.errors import MissingPackageError
+from saferl.envs.tasks import find_task
+from saferl.offline_data import OfflineDataset, Sampler
+from saferl.offline_data.loading import load_dataset
+from saferl.training.config import TrainConfig, device_named
+
+# Action box (low and high, each (act_dim,)), dataset, agent, sampler.
+Parts = tuple[tuple[np.ndarray, np.ndarray], OfflineDataset, Agent, Sampler]
+
+
+def make_parts(config: TrainConfig) -> Parts:
+    """Everything that the loop needs; seeds torch. Raises: UsageError for what the user can mend."""
+    try:
+        env = environment(config)
+        dataset = load_dataset(saferl.envs.full_id(config.env), config.data.path)
+        if env is None:  # only for DSRL's tasks, whose action boxes are all [-1, 1]; load_dataset checked the sizes
+            low, high = np.full(dataset.act_dim, -1.0, np.float32), np.full(dataset.act_dim, 1.0, np.float32)
+        else:
+            dataset.check_matches(env)
+            low, high = env.action_space.low, env.action_space.high
+            env.close()
+        device = device_named(config.device)
+        torch.manual_seed(config.seed)
+        agent = AGENTS[config.agent_name][1](config.agent, dataset.obs_dim, dataset.act_dim, device)
+        scale = reward_scale(config)
+        sampler = Sampler(dataset, config.agent.batch_size, device, config.seed, low, high, scale)
+    except (ValueError, gymnasium.error.Error) as error:
+        raise UsageError(str(error)) from error
+    return (low, high), dataset, agent, sampler
+
+
+def environment(config: TrainConfig) -> Any:
+    """The environment, None where it is not wanted (eval_episodes=0).
+
+    Raises: UsageError if agents can't act in it, or if only the environment would tell the action box.
+    """
+    if config.eval_episodes == 0:
+        if find_task(config.env) is None:
+            raise UsageError(f"eval_episodes=0 trains without an environment: DSRL's tasks only; env={config.env}.")
+        return None
+    try:
+        env = saferl.envs.make(config.env)
+    except MissingPackageError as error:
+        hint = " (eval_episodes=0 trains without it.)" if find_task(config.env) is not None else ""
+        raise UsageError(f"{error}{hint}") from error
+    if not isinstance(env.action_space, gymnasium.spaces.Box):
+        raise UsageError(f"env={config.env} has actions {env.action_space}; agents act in a Box.")
+    return env
+
+
+def reward_scale(config: TrainConfig) -> float:
+    """Factor on the rewards: FISOR's horizon / (greatest - least return) for DSRL's tasks, 1 elsewhere."""
+    if not isinstance(config.data.reward_scale, str):
+        return config.data.reward_scale
+    task = find_task(config.env)
+    return 1.0 if task is None else task.horizon / (task.max_return - task.min_return)
+
+
+def data_facts(dataset: OfflineDataset, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
+    """What evaluation and deployment need to know of the data and the action box (low, high: (act_dim,))."""
+    returns, costs = dataset.episode_returns()
+    return {
+        "source": dataset.source,
+        "metadata": dataset.metadata,
+        "transitions": len(dataset),
+        "episodes": dataset.n_episodes,
+        "obs_dim": dataset.obs_dim,
+        "act_dim": dataset.act_dim,
+        "action_low": low.tolist(),
+        "action_high": high.tolist(),
+        "min_return": float(returns.min()),
+        "max_return": float(returns.max()),
+        "returns": [round(float(each), 6) for each in returns],
+        "costs": [round(float(each), 6) for each in costs],
+    }
