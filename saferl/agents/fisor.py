@@ -7,12 +7,14 @@ h(s) > 0 means violation. V_h(s) <= 0 says that some action supported by the dat
 import copy
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from saferl.agents.agent import Agent
+from saferl.nn.compilation import compiled
 from saferl.nn.diffusion import SAMPLERS, SCHEDULES, NoiseSchedule, weighted_denoising_loss
 from saferl.nn.mlp import EnsembleMLP
 from saferl.nn.score_network import ScoreNetwork
@@ -40,6 +42,7 @@ class FISORConfig:
     critic_lr: float = 3e-4
     actor_lr_decay: int = 3_000_000  # actor updates of the cosine decay to 0; 0 for a constant rate
     critic_lr_decay: int = 0  # critic updates of the same
+    lr_end_share: float = 0.0  # what the decay leaves of both rates
     discount: float = 0.99
     target_rate: float = 0.005  # share of the critics that enters their target copy at each update
     actor_target_rate: float = 0.001
@@ -61,11 +64,13 @@ class FISORConfig:
     temperature: float = 1.0  # of the sampler's noise
     candidates: int = 16  # N, actions drawn for one observation
     selection: str = "least_qh"  # or "feasible_best_reward": the greatest Q_r among the candidates with Q_h <= 0
+    selection_margin: float = 0.0  # "feasible_best_reward" asks for Q_h <= -margin, in units of h
     critic_hidden: int = 256
     hidden: int = 256  # of the score network
     blocks: int = 3
     dropout: float = 0.1
     precision: str = "float32"  # of the score network's products while training
+    compile: bool = False  # the losses by torch.compile: a minute at the start, then faster
 
     def __post_init__(self) -> None:
         for key, allowed in _CHOICES.items():
@@ -84,7 +89,14 @@ class FISORConfig:
         for key in ("actor_lr", "critic_lr", "reward_weight_clip", "cost_weight_clip"):
             if not getattr(self, key) > 0:
                 raise ValueError(f"agent.{key} must be > 0; got {getattr(self, key)}.")
-        for key in ("actor_lr_decay", "critic_lr_decay", "reward_temperature", "cost_temperature", "temperature"):
+        for key in (
+            "actor_lr_decay",
+            "critic_lr_decay",
+            "reward_temperature",
+            "cost_temperature",
+            "temperature",
+            "selection_margin",
+        ):
             if not getattr(self, key) >= 0:
                 raise ValueError(f"agent.{key} must be >= 0; got {getattr(self, key)}.")
         for key in ("reward_expectile", "safety_expectile"):
@@ -93,7 +105,7 @@ class FISORConfig:
         for key in ("target_rate", "actor_target_rate"):
             if not 0 < getattr(self, key) <= 1:
                 raise ValueError(f"agent.{key} must be in (0, 1]; got {getattr(self, key)}.")
-        for key in ("discount", "dropout"):
+        for key in ("discount", "dropout", "lr_end_share"):
             if not 0 <= getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} must be in [0, 1); got {getattr(self, key)}.")
         if not self.safe_label <= 0 < self.unsafe_label:
@@ -148,9 +160,15 @@ def feasibility_weights(q_r: Tensor, v_r: Tensor, q_h: Tensor, v_h: Tensor, conf
     return torch.where(v_h > 0, escape, torch.where(q_h <= 0, gain, torch.zeros_like(gain)))
 
 
-def cosine_rate(initial: float, update: int, decay: int) -> float:
-    """Learning rate at the update's index (from 0): a half cosine down to 0 over ``decay`` updates; constant if 0."""
-    return initial * 0.5 * (1 + math.cos(math.pi * min(update / decay, 1))) if decay else initial
+def cosine_rate(initial: float, update: int, decay: int, end_share: float = 0.0) -> float:
+    """Learning rate at an update's index (from 0): half a cosine over ``decay`` updates, to ``end_share`` of it.
+
+    It stays there afterwards; ``decay`` 0 keeps the initial rate.
+    """
+    if not decay:
+        return initial
+    falling = 0.5 * (1 + math.cos(math.pi * min(update / decay, 1)))
+    return initial * (end_share + (1 - end_share) * falling)
 
 
 class FISOR(Agent):
@@ -169,7 +187,13 @@ class FISOR(Agent):
         self.values = EnsembleMLP(2, obs_dim, widths)
         self.critics = EnsembleMLP(4, obs_dim + act_dim, widths)
         self.score = ScoreNetwork(
-            obs_dim, act_dim, config.diffusion_steps, config.hidden, config.blocks, dropout=config.dropout
+            obs_dim,
+            act_dim,
+            config.diffusion_steps,
+            config.hidden,
+            config.blocks,
+            dropout=config.dropout,
+            dtype=getattr(torch, config.precision),
         )
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         self.target_score = copy.deepcopy(self.score).requires_grad_(False).eval()
@@ -181,6 +205,9 @@ class FISOR(Agent):
             "values": torch.optim.Adam(self.values.parameters(), lr=config.critic_lr, fused=True),
             "critics": torch.optim.Adam(self.critics.parameters(), lr=config.critic_lr, fused=True),
         }
+        prepare = partial(compiled, device=self.device) if config.compile else lambda function: function
+        self._policy_loss = prepare(self.policy_loss)
+        self._value_losses, self._critic_losses = prepare(self.value_losses), prepare(self.critic_losses)
         limit = cost_value_threshold(config.cost_limit, config.discount, config.episode_length)
         self.threshold = limit if config.safety_critic == "qc" else 0.0  # what Q_h and V_h may reach
 
@@ -195,13 +222,14 @@ class FISOR(Agent):
         half = len(weights) // 2
         actor_losses = []
         for index, rows in enumerate((slice(0, half), slice(half, 2 * half))):
-            self._set_rate("actor", cosine_rate(config.actor_lr, 2 * done + index, config.actor_lr_decay))
+            rate = cosine_rate(config.actor_lr, 2 * done + index, config.actor_lr_decay, config.lr_end_share)
+            self._set_rate("actor", rate)
             draws = self.draw_noise(half)
-            loss = self.policy_loss(batch.observations[rows], batch.actions[rows], weights[rows], draws)
+            loss = self._policy_loss(batch.observations[rows], batch.actions[rows], weights[rows], draws)
             self._step("actor", loss)
             _average(self.target_score, self.score, config.actor_target_rate)
             actor_losses.append(loss.detach())
-        rate = cosine_rate(config.critic_lr, done, config.critic_lr_decay)
+        rate = cosine_rate(config.critic_lr, done, config.critic_lr_decay, config.lr_end_share)
         self._set_rate("values", rate)
         self._set_rate("critics", rate)
         metrics = self.update_critics(batch, target_q)
@@ -220,11 +248,9 @@ class FISOR(Agent):
         """
         rows = self.config.critic_batch_size
         head = _head(batch, rows)
-        value_losses = self.value_losses(head.observations, target_q[:, :rows])
+        value_losses = self._value_losses(head.observations, target_q[:, :rows])
         self._step("values", value_losses.sum())
-        targets = self.critic_targets(head).repeat_interleave(2, dim=0)  # (4, rows)
-        q = self.critics(torch.cat([head.observations, head.actions], dim=1))
-        critic_losses = (q - targets).square().mean(dim=1).unflatten(0, (2, 2)).mean(dim=1)  # (2,)
+        critic_losses = self._critic_losses(head.observations, head.actions, self.critic_targets(head))
         self._step("critics", critic_losses.sum())
         _average(self.target_critics, self.critics, self.config.target_rate)
         return {
@@ -232,8 +258,8 @@ class FISOR(Agent):
             "values/safety_loss": value_losses[SAFETY].detach(),
             "critics/reward_loss": critic_losses[REWARD].detach(),
             "critics/safety_loss": critic_losses[SAFETY].detach(),
-            "critics/reward_q": q[REWARD_TWINS].detach().mean(),
-            "critics/safety_q": q[SAFETY_TWINS].detach().mean(),
+            "critics/reward_q": target_q[REWARD_TWINS].mean(),
+            "critics/safety_q": target_q[SAFETY_TWINS].mean(),
         }
 
     @torch.no_grad()
@@ -250,9 +276,8 @@ class FISOR(Agent):
     def policy_loss(self, observations: Tensor, actions: Tensor, weights: Tensor, draws: Draws) -> Tensor:
         """Weighted denoising loss () for rows (B, obs_dim), (B, act_dim) and weights (B,)."""
         noisy = self.noise_schedule.noisy_actions(actions, draws.steps, draws.noise)
-        with torch.autocast(actions.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            predicted = self.score(noisy, observations, draws.steps, draws.dropout)
-        return weighted_denoising_loss(predicted.float(), draws.noise, weights)
+        predicted = self.score(noisy, observations, draws.steps, draws.dropout)
+        return weighted_denoising_loss(predicted, draws.noise, weights)
 
     def value_losses(self, observations: Tensor, target_q: Tensor) -> Tensor:
         """Losses (2,) of V_r and V_h at observations (B, obs_dim), given the target copies' Q (4, B)."""
@@ -260,6 +285,11 @@ class FISOR(Agent):
         reward = expectile_loss(target_q[REWARD_TWINS].amin(0) - v_r, self.config.reward_expectile)
         safety = reversed_expectile_loss(target_q[SAFETY_TWINS].amax(0) - v_h, self.config.safety_expectile)
         return torch.stack([reward, safety])
+
+    def critic_losses(self, observations: Tensor, actions: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared errors (2,) of Q_r and Q_h, over both twins, against ``targets`` (2, B)."""
+        q = self.critics(torch.cat([observations, actions], dim=1)).unflatten(0, (2, 2))  # (kind, twin, B)
+        return (q - targets[:, None]).square().mean(dim=(1, 2))
 
     @torch.no_grad()
     def critic_targets(self, batch: Batch) -> Tensor:
@@ -295,12 +325,12 @@ class FISOR(Agent):
     def draw_candidates(self, observations: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """N actions (B, N, act_dim) of the averaged policy for observations (B, obs_dim)."""
         config, network = self.config, self.target_score
-        of_observation = network.observation_features(observations)[:, None]  # (B, 1, hidden)
-        of_step = network.step_features()
-        to_hidden = network.first.weight[:, : self.act_dim].T
+        of_observation = network.observation_features(observations).repeat_interleave(config.candidates, dim=0)
+        of_step, to_hidden = network.step_features(), network.first.weight[:, : self.act_dim].T
 
         def noise_prediction(noisy: Tensor, step: int) -> Tensor:
-            return network.after_first_layer(noisy @ to_hidden + (of_observation + of_step[step]))
+            hidden = torch.addmm(of_observation + of_step[step], noisy.flatten(0, 1), to_hidden)
+            return network.after_first_layer(hidden).view_as(noisy)
 
         shape = (len(observations), config.candidates, self.act_dim)
         sample = SAMPLERS[config.sampler]
@@ -313,7 +343,7 @@ class FISOR(Agent):
             return q_h.argmin(dim=1)
         q = self.target_critics.over_candidates(observations, candidates)  # (4, B, N)
         q_r, q_h = q[REWARD_TWINS].amin(0), q[SAFETY_TWINS].amax(0)
-        feasible = q_h <= self.threshold
+        feasible = q_h <= self.threshold - self.config.selection_margin
         best = torch.where(feasible, q_r, -torch.inf).argmax(dim=1)
         return torch.where(feasible.any(dim=1), best, q_h.argmin(dim=1))
 

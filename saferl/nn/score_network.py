@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from saferl.nn.dense import dense
+
 _SATURATED = 20.0  # mish(x) = x in float32 beyond this
 
 
@@ -15,17 +17,19 @@ class _Mish(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        e = x.clamp(max=_SATURATED).exp()
+        wide = x.float() if x.dtype == torch.bfloat16 else x
+        e = wide.clamp(max=_SATURATED).exp()
         n = e * (e + 2)
-        return x * (n / (n + 2))
+        return (wide * (n / (n + 2))).to(x.dtype)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        e = x.clamp(max=_SATURATED).exp()
+        wide = x.float() if x.dtype == torch.bfloat16 else x
+        e = wide.clamp(max=_SATURATED).exp()
         n = e * (e + 2)
         share = 1 / (n + 2)
-        return gradient * (n * share + x * (4 * e * (e + 1)) * share * share)
+        return gradient * (n * share + wide * (4 * e * (e + 1)) * share * share).to(x.dtype)
 
 
 def mish(x: Tensor) -> Tensor:
@@ -57,10 +61,17 @@ class ResidualBlock(nn.Module):
         for layer in (self.expand, self.contract):
             _init_lecun_normal(layer)
 
-    def forward(self, x: Tensor, scales: Tensor | None = None) -> Tensor:
-        """Map rows (B, hidden) to (B, hidden); ``scales`` (B, hidden) are the dropout factors, None for none."""
-        kept = x if scales is None else x * scales
-        return x + self.contract(mish(self.expand(self.norm(kept))))
+    def forward(self, x: Tensor, scales: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """Map rows (B, hidden) to (B, hidden).
+
+        Args:
+            x: (B, hidden).
+            scales: (B, hidden) dropout factors; None for none.
+            dtype: precision of the products; the sum that runs through the blocks stays in that of ``x``.
+        """
+        kept = self.norm(x if scales is None else x * scales)
+        wide = mish(dense(kept, self.expand.weight, self.expand.bias, dtype=dtype))
+        return x + dense(wide, self.contract.weight, self.contract.bias, dtype=dtype)
 
 
 class ScoreNetwork(nn.Module):
@@ -72,6 +83,7 @@ class ScoreNetwork(nn.Module):
         hidden, blocks, expansion: width, number of residual blocks, width inside a block as a multiple.
         frequencies, time_dim: number of Fourier frequencies, width of the time network.
         dropout: share of a block's inputs that is zeroed while training.
+        dtype: precision of the large products; weights, sums between the blocks and gradients stay in float32.
 
     The first layer acts on [action, observation, time features]. As there are only T different time features, their
     part of it is computed once per step index and not once per row.
@@ -88,9 +100,10 @@ class ScoreNetwork(nn.Module):
         frequencies: int = 32,
         time_dim: int = 128,
         dropout: float = 0.1,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        self.obs_dim, self.act_dim, self.dropout = obs_dim, act_dim, dropout
+        self.obs_dim, self.act_dim, self.dropout, self.dtype = obs_dim, act_dim, dropout, dtype
         self.diffusion_steps, self.hidden = diffusion_steps, hidden
         self.frequencies = nn.Parameter(0.2 * torch.randn(frequencies))
         self.time_in = nn.Linear(2 * frequencies, time_dim)
@@ -135,14 +148,15 @@ class ScoreNetwork(nn.Module):
         inputs = torch.cat([noisy_actions, observations, choice], dim=1)
         # The step index picks its row by the same product that handles the other inputs: no gather, no scatter.
         own = self.first.weight[:, : self.act_dim + self.obs_dim]
-        hidden = F.linear(inputs, torch.cat([own, self.step_features().T], dim=1))
+        kernel = torch.cat([own, self.step_features().T], dim=1)
+        hidden = dense(inputs, kernel, torch.zeros_like(self.first.bias), dtype=self.dtype).to(inputs.dtype)
         return self.after_first_layer(hidden, scales)
 
     def after_first_layer(self, hidden: Tensor, scales: list[Tensor] | None = None) -> Tensor:
-        """Predicted noise (..., act_dim) from the first layer's sums (..., hidden) and the dropout factors."""
+        """Predicted noise (B, act_dim) from the first layer's sums (B, hidden) and the dropout factors."""
         for index, block in enumerate(self.blocks):
-            hidden = block(hidden, None if scales is None else scales[index])
-        return self.last(mish(hidden))
+            hidden = block(hidden, None if scales is None else scales[index], self.dtype)
+        return dense(mish(hidden), self.last.weight, self.last.bias, dtype=self.dtype).to(hidden.dtype)
 
 
 def _init_lecun_normal(layer: nn.Linear) -> None:
