@@ -217,6 +217,7 @@ def test_a_sweep_ends_with_a_table_over_its_runs(tmp_path, capsys):
     (row,) = [line for line in table.splitlines() if "bc, mean of 2" in line]
     assert f"{np.mean(returns):.3g}" in row
     (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
+    assert (sweep / "table.txt").read_text().strip().endswith(table.strip()[-200:])
     assert {each["run"] for each in json.loads((sweep / "sweep.json").read_text())} == {str(r) for r in runs(tmp_path)}
 
 

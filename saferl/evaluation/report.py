@@ -1,5 +1,6 @@
 """An evaluation as numbers for eval.json and as tables for people."""
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -172,12 +173,22 @@ def difference_table(title: str, policies: Mapping[str, Sequence[Facts]]) -> Tab
 
 
 def show(*tables: Table) -> None:
-    """Print tables on standard output; 140 columns wide where it is not a terminal."""
+    """Print tables on standard output."""
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
+    if console.is_terminal:
+        for table in tables:
+            console.print(table)
+    else:
+        print(as_text(*tables), end="")
+
+
+def as_text(*tables: Table) -> str:
+    """Tables as plain text, 140 columns wide."""
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=140)
     for table in tables:
         console.print(table)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
 def _number(value: float) -> str:

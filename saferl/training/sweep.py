@@ -9,9 +9,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from saferl.evaluation.report import show
+from saferl.evaluation.report import as_text, show
 from saferl.training.run_evaluation import tables
-from saferl.training.run_folder import open_run, read_json, write_json
+from saferl.training.run_folder import open_run, read_json, write_atomically, write_json
 
 OUTCOMES: list[dict[str, Any]] = []  # of this process's command, for its exit code; a sweep fills it when it ends
 
@@ -29,7 +29,7 @@ def note_outcome(outcome: dict[str, Any]) -> None:
 
 
 class SweepTable(Callback):
-    """Prints the table over all runs of a sweep and keeps the list of runs in its folder."""
+    """Prints the table over all runs of a sweep; keeps it and the list of runs in the sweep's folder."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra's hook, called on the machine that started the sweep."""
@@ -46,4 +46,6 @@ class SweepTable(Callback):
         for path in files:
             path.unlink()
         if runs:
-            show(*tables(runs, [read_json(run.evaluation) for run in runs]))
+            made = tables(runs, [read_json(run.evaluation) for run in runs])
+            write_atomically(folder / "table.txt", as_text(*made).encode())
+            show(*made)
