@@ -41,7 +41,7 @@ class TrainConfig:
     device: str = "auto"
     out: str = "runs"
     log_every: int = 100
-    checkpoint_every: int = 5_000
+    checkpoint_every: int = 1_000
     eval_every: int  # 0: only at the end
     eval_episodes: int | None = None  # of the last evaluation; None: 100 on PointRobot, else 20; 0: no environment
 
