@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_module
@@ -90,7 +91,9 @@ def composed(config_name: str, overrides: Sequence[str], config_dir: str | None 
         config_dir: a folder of the user's own YAML that is searched first.
     Raises: UsageError with the close match for a wrong key, group choice or value.
     """
-    search = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
+    if config_dir and not Path(config_dir).is_dir():
+        raise UsageError(f"--config-dir {config_dir} is not a folder.")
+    search = [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"] if config_dir else []
     try:
         with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE):
             config = compose(config_name, overrides=[*overrides, *search])

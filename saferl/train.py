@@ -87,7 +87,7 @@ def _main(words: list[str]) -> int:
     given = with_agent(flags.overrides)
     if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
         for overrides in sweep_choices(given) if flags.multirun else [given]:
-            _check(overrides)
+            _check(overrides, flags.config_dir)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that what is not a user's mistake comes with its traceback
     sys.argv = [sys.argv[0], *flags.words, *given]
     sweep.OUTCOMES.clear()
@@ -102,9 +102,9 @@ def _main(words: list[str]) -> int:
     return max((outcome["code"] for outcome in errors), default=0)
 
 
-def _check(overrides: list[str]) -> None:
+def _check(overrides: list[str], config_dir: str | None) -> None:
     """Find what the user can mend before the first job starts. Raises: UsageError."""
-    values: Any = OmegaConf.to_container(composed("config", overrides))
+    values: Any = OmegaConf.to_container(composed("config", overrides, config_dir))
     if values["resume"] is not None:
         open_run(values["resume"])
         return

@@ -170,6 +170,23 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path, capsys):
     assert "drew from 2000 rows, this one has 1000" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
+def test_a_preset_of_the_users_own(tmp_path, capsys):
+    (tmp_path / "conf" / "agent").mkdir(parents=True)
+    (tmp_path / "conf" / "agent" / "mine.yaml").write_text(
+        "name: bc\ndefault_steps: 3\nlr: 0.5\nhidden: 8\nbatch_size: 4\n"
+    )
+    own = ["--config-dir", str(tmp_path / "conf")]
+    assert main([*own, *words(tmp_path, agent=["agent=mine"])]) == 0
+    (run,) = runs(tmp_path)
+    assert run.parent.name == "mine"
+    assert yaml.safe_load((run / "config.yaml").read_text())["steps"] == 3
+    capsys.readouterr()
+    assert main([*own, "agent=mina"]) == 2
+    assert "no agent named 'mina'. Did you mean agent=mine?" in capsys.readouterr().err
+    assert main(["--config-dir", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere is not a folder." in capsys.readouterr().err
+
+
 def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):
     monkeypatch.setattr(BC, "update", lambda self, batch: 1 / 0)
     with pytest.raises(ZeroDivisionError):
