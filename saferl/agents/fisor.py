@@ -17,7 +17,7 @@ from saferl.agents.agent import Agent
 from saferl.nn.compilation import compiled
 from saferl.nn.diffusion import SAMPLERS, SCHEDULES, NoiseSchedule, weighted_denoising_loss
 from saferl.nn.mlp import EnsembleMLP
-from saferl.nn.score_network import ScoreNetwork
+from saferl.nn.score_network import FrozenScore, ScoreNetwork
 from saferl.offline_data.batch import Batch
 
 REWARD, SAFETY = 0, 1  # members of the value ensemble
@@ -51,6 +51,7 @@ class FISORConfig:
     safety_critic: str = "hj"  # "hj": reachability (worst h ahead); "qc": discounted sum of costs
     cost_limit: float = 10.0  # of one episode; only "qc" uses it
     episode_length: int = 1000  # steps; only "qc" uses it
+    safety_margin: float = 0.0  # the policy takes V_h and Q_h for this much higher, in units of h
     unsafe_label: float = 25.0  # h where the data has costs but no margin: cost > 0
     safe_label: float = -1.0  # the same where cost = 0
     bootstrap_timeouts: bool = False  # False: the value ends where the time ran out, as in the paper
@@ -64,7 +65,6 @@ class FISORConfig:
     temperature: float = 1.0  # of the sampler's noise
     candidates: int = 16  # N, actions drawn for one observation
     selection: str = "least_qh"  # or "feasible_best_reward": the greatest Q_r among the candidates with Q_h <= 0
-    selection_margin: float = 0.0  # "feasible_best_reward" asks for Q_h <= -margin, in units of h
     critic_hidden: int = 256
     hidden: int = 256  # of the score network
     blocks: int = 3
@@ -95,7 +95,7 @@ class FISORConfig:
             "reward_temperature",
             "cost_temperature",
             "temperature",
-            "selection_margin",
+            "safety_margin",
         ):
             if not getattr(self, key) >= 0:
                 raise ValueError(f"agent.{key} must be >= 0; got {getattr(self, key)}.")
@@ -208,6 +208,7 @@ class FISOR(Agent):
         prepare = partial(compiled, device=self.device) if config.compile else lambda function: function
         self._policy_loss = prepare(self.policy_loss)
         self._value_losses, self._critic_losses = prepare(self.value_losses), prepare(self.critic_losses)
+        self._frozen: tuple[int, FrozenScore] | None = None
         limit = cost_value_threshold(config.cost_limit, config.discount, config.episode_length)
         self.threshold = limit if config.safety_critic == "qc" else 0.0  # what Q_h and V_h may reach
 
@@ -218,7 +219,7 @@ class FISOR(Agent):
         """
         config, done = self.config, int(self.updates)
         target_q = self.target_q(batch.observations, batch.actions)  # (4, B)
-        weights = self._weights(batch.observations, target_q)
+        weights = self.weights(batch.observations, target_q)
         half = len(weights) // 2
         actor_losses = []
         for index, rows in enumerate((slice(0, half), slice(half, 2 * half))):
@@ -266,6 +267,14 @@ class FISOR(Agent):
     def target_q(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Q of the target copies (4, B), the twins of Q_r and of Q_h, at (B, obs_dim) and (B, act_dim)."""
         return self.target_critics(torch.cat([observations, actions], dim=1))
+
+    @torch.no_grad()
+    def weights(self, observations: Tensor, target_q: Tensor) -> Tensor:
+        """Weights (B,) of the policy's loss at observations (B, obs_dim), given the target copies' Q (4, B)."""
+        v_r, v_h = self.values(observations)
+        q_r, q_h = target_q[REWARD_TWINS].amin(0), target_q[SAFETY_TWINS].amax(0)
+        shift = self.config.safety_margin - self.threshold
+        return feasibility_weights(q_r, v_r, q_h + shift, v_h + shift, self.config)
 
     def draw_noise(self, rows: int) -> Draws:
         """The random numbers of one actor update, from torch's global generator."""
@@ -324,17 +333,22 @@ class FISOR(Agent):
 
     def draw_candidates(self, observations: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """N actions (B, N, act_dim) of the averaged policy for observations (B, obs_dim)."""
-        config, network = self.config, self.target_score
-        of_observation = network.observation_features(observations).repeat_interleave(config.candidates, dim=0)
-        of_step, to_hidden = network.step_features(), network.first.weight[:, : self.act_dim].T
+        config, network = self.config, self._acting_network()
+        features = network.observation_features(observations).repeat_interleave(config.candidates, dim=0)
 
         def noise_prediction(noisy: Tensor, step: int) -> Tensor:
-            hidden = torch.addmm(of_observation + of_step[step], noisy.flatten(0, 1), to_hidden)
-            return network.after_first_layer(hidden).view_as(noisy)
+            return network(noisy.flatten(0, 1), features, step).view_as(noisy)
 
         shape = (len(observations), config.candidates, self.act_dim)
         sample = SAMPLERS[config.sampler]
         return sample(noise_prediction, self.noise_schedule, shape, generator, config.temperature)
+
+    def _acting_network(self) -> FrozenScore:
+        """The averaged network as it is now; made anew when its weights have changed in place."""
+        version = sum(parameter._version for parameter in self.target_score.parameters())
+        if self._frozen is None or self._frozen[0] != version:
+            self._frozen = (version, FrozenScore(self.target_score))
+        return self._frozen[1]
 
     def selected(self, observations: Tensor, candidates: Tensor) -> Tensor:
         """Index (B,) of the chosen one of ``candidates`` (B, N, act_dim) at ``observations`` (B, obs_dim)."""
@@ -343,15 +357,9 @@ class FISOR(Agent):
             return q_h.argmin(dim=1)
         q = self.target_critics.over_candidates(observations, candidates)  # (4, B, N)
         q_r, q_h = q[REWARD_TWINS].amin(0), q[SAFETY_TWINS].amax(0)
-        feasible = q_h <= self.threshold - self.config.selection_margin
+        feasible = q_h <= self.threshold - self.config.safety_margin
         best = torch.where(feasible, q_r, -torch.inf).argmax(dim=1)
         return torch.where(feasible.any(dim=1), best, q_h.argmin(dim=1))
-
-    @torch.no_grad()
-    def _weights(self, observations: Tensor, target_q: Tensor) -> Tensor:
-        v_r, v_h = self.values(observations)
-        q_r, q_h = target_q[REWARD_TWINS].amin(0), target_q[SAFETY_TWINS].amax(0)
-        return feasibility_weights(q_r, v_r, q_h - self.threshold, v_h - self.threshold, self.config)
 
     def _step(self, name: str, loss: Tensor) -> None:
         optimizer = self.optimizers[name]

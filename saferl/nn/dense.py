@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 # What torch's own compiler calls for a layer. Its name starts with an underscore, so its absence must be survivable.
 _linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+_pack = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None) if _linear is not None else None
 
 # As an operator of our own it can stand in a compiled graph with weights that change.
 torch.library.define("saferl::product", "(Tensor rows, Tensor weight, Tensor? bias, str activation) -> Tensor")
@@ -79,3 +80,30 @@ def dense(rows: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, dtype:
         return _Dense.apply(rows, weight, bias, relu, dtype)
     out = F.linear(rows.to(dtype), weight.to(dtype), bias.to(dtype))
     return out.relu() if relu else out
+
+
+class FrozenDense:
+    """One layer with the weights it has now, laid out once for fast products with few rows; no gradient.
+
+    Args:
+        weight: (out, in).
+        bias: (out,).
+        dtype: precision of the product.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype = torch.float32) -> None:
+        self.weight, self.bias = weight.detach().to(dtype, copy=True), bias.detach().to(dtype, copy=True)
+        self.packed = False
+        if _pack is not None and weight.device.type == "cpu":
+            self.weight, self.packed = _pack(self.weight), True
+
+    def __call__(self, rows: Tensor, base: Tensor | None = None) -> Tensor:
+        """rows @ weight.T + bias (B, out) of the layer's dtype, plus ``base`` (B, out) in its own dtype if given."""
+        rows = rows.to(self.weight.dtype)
+        if not self.packed:
+            out = F.linear(rows, self.weight, self.bias)
+        elif base is not None and base.dtype == rows.dtype:
+            return torch.ops.mkldnn._linear_pointwise.binary(rows, base, self.weight, self.bias, "add")
+        else:
+            out = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, "none", [], "")
+        return out if base is None else base + out

@@ -195,8 +195,8 @@ class FixedCritics:
         return self.table[members]
 
 
-def chosen(selection, table):
-    agent = FISOR(FISORConfig(batch_size=2, critic_batch_size=2, selection=selection), 3, 1)
+def chosen(selection, table, margin=0.0):
+    agent = FISOR(FISORConfig(batch_size=2, critic_batch_size=2, selection=selection, safety_margin=margin), 3, 1)
     del agent.target_critics
     object.__setattr__(agent, "target_critics", FixedCritics(table))
     return agent.selected(torch.zeros(2, 3), torch.zeros(2, 3, 1)).tolist()
@@ -218,6 +218,22 @@ def test_feasible_best_reward_takes_reward_among_feasible_candidates_else_the_sa
     assert chosen("feasible_best_reward", TABLE) == [0, 1]  # candidate 2 has the reward, and leaves the region
 
 
+def test_a_margin_asks_for_more_than_feasible():
+    assert chosen("feasible_best_reward", TABLE, margin=0.15) == [1, 1]  # candidate 0 has Q_h = -0.1
+
+
+def test_a_margin_shifts_the_weights_but_not_the_learned_region():
+    rows, actions = torch.randn(40, 3), torch.zeros(40, 1)
+    agents = [FISOR(FISORConfig(batch_size=2, critic_batch_size=2, safety_margin=m), 3, 1) for m in (0.0, 0.2)]
+    agents[1].load_state_dict(agents[0].state_dict())
+    assert torch.equal(agents[0].feasible_value(rows), agents[1].feasible_value(rows))
+    q = agents[0].target_q(rows, actions)
+    raised = q + torch.tensor([0.0, 0.0, 0.2, 0.2])[:, None]
+    v_r, v_h = agents[0].values(rows)
+    expected = feasibility_weights(q[:2].amin(0), v_r, raised[2:].amax(0), v_h + 0.2, agents[0].config)
+    torch.testing.assert_close(agents[1].weights(rows, q), expected.detach())
+
+
 @pytest.mark.parametrize("sampler", ["ddpm", "dpm_solver"])
 def test_act_is_repeatable_bounded_and_one_action_per_state(sampler):
     config = FISORConfig(batch_size=2, critic_batch_size=2, hidden=16, candidates=6, sampler=sampler)
@@ -229,18 +245,22 @@ def test_act_is_repeatable_bounded_and_one_action_per_state(sampler):
     assert not torch.equal(draw[0], draw[2])
 
 
-def test_candidates_come_from_the_averaged_network():  # the shared first layer against rows written out
-    agent = FISOR(FISORConfig(batch_size=2, critic_batch_size=2, hidden=16, candidates=6), 5, 3)
-    network, observations = agent.target_score, torch.randn(10, 5)
-    rows = observations.repeat_interleave(6, dim=0)
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.1)])
+def test_candidates_come_from_the_averaged_network_as_it_is_now(precision, tolerance):
+    torch.manual_seed(0)
+    config = FISORConfig(batch_size=2, critic_batch_size=2, hidden=16, candidates=6, precision=precision)
+    agent, observations = FISOR(config, 5, 3), torch.randn(10, 5)
+    network, rows = agent.target_score, observations.repeat_interleave(6, dim=0)
 
-    def noise_prediction(x, t):
+    def noise_prediction(x, t):  # the rows written out, one call per step
         return network(x.flatten(0, 1), rows, torch.full((60,), t)).unflatten(0, (10, 6))
 
-    with torch.no_grad():
-        expected = ddpm_sample(noise_prediction, agent.noise_schedule, (10, 6, 3), torch.Generator().manual_seed(0))
-    drawn = agent.draw_candidates(observations, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(drawn, expected, atol=1e-5, rtol=1e-5)
+    for _ in range(2):
+        with torch.no_grad():
+            expected = ddpm_sample(noise_prediction, agent.noise_schedule, (10, 6, 3), torch.Generator().manual_seed(0))
+        drawn = agent.draw_candidates(observations, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(drawn, expected, atol=tolerance, rtol=tolerance)
+        agent.load_state_dict({name: value * 1.1 for name, value in agent.state_dict().items()})
 
 
 def test_the_weighted_loss_has_the_weighted_posterior_as_its_minimum():
