@@ -13,6 +13,8 @@ from torch.nn import functional as F
 _linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 _pack = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None) if _linear is not None else None
 
+_WORTH_IT = 2**26  # multiplications of a layer from which its gradient is worth a detour through Python
+
 # As an operator of our own it can stand in a compiled graph with weights that change.
 torch.library.define("saferl::product", "(Tensor rows, Tensor weight, Tensor? bias, str activation) -> Tensor")
 
@@ -77,7 +79,10 @@ def dense(rows: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, dtype:
     Returns: (B, out) of ``dtype``.
     """
     if rows.device.type == "cpu" and _linear is not None:
-        return _Dense.apply(rows, weight, bias, relu, dtype)
+        if not torch.is_grad_enabled():
+            return _product(rows.to(dtype), weight.to(dtype), bias.to(dtype), "relu" if relu else "none")
+        if rows.shape[0] * weight.numel() >= _WORTH_IT or dtype != weight.dtype:
+            return _Dense.apply(rows, weight, bias, relu, dtype)
     out = F.linear(rows.to(dtype), weight.to(dtype), bias.to(dtype))
     return out.relu() if relu else out
 

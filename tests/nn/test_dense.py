@@ -7,7 +7,7 @@ from saferl.nn.dense import dense
 
 
 @pytest.mark.parametrize("relu", [False, True])
-@pytest.mark.parametrize(("rows", "inner", "outer"), [(70, 5, 9), (70, 9, 5), (1, 3, 4)])
+@pytest.mark.parametrize(("rows", "inner", "outer"), [(70, 5, 9), (70, 9, 5), (1, 3, 4), (1024, 256, 300)])
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
 def test_a_layer_and_its_gradients(rows, inner, outer, relu, transposed, dtype, tolerance):
@@ -26,6 +26,8 @@ def test_a_layer_and_its_gradients(rows, inner, outer, relu, transposed, dtype, 
     expected = (through @ weight.double(), through.T @ x.double(), through.sum(0))
     if relu:
         exact = exact.clamp(min=0)
+    with torch.no_grad():
+        torch.testing.assert_close(dense(x, weight, bias, relu, dtype), out)
     for mine, other in zip((out, *gradients), (exact, *expected), strict=True):
         assert (mine.double() - other).abs().max() <= tolerance * other.abs().max()
     assert all(gradient.dtype == torch.float32 for gradient in gradients)
