@@ -5,16 +5,26 @@ h(s) > 0 means violation. V_h(s) <= 0 says that some action supported by the dat
 """
 
 import copy
-import math
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from saferl.agents.agent import Agent
+from saferl.agents.feasibility import (
+    Weighting,
+    bellman_target,
+    cosine_rate,
+    cost_value_threshold,
+    expectile_loss,
+    feasibility_weights,
+    reversed_expectile_loss,
+    safety_bellman_target,
+)
 from saferl.nn.compilation import compiled
+from saferl.nn.cuda_graph import CudaGraph
 from saferl.nn.diffusion import SAMPLERS, SCHEDULES, NoiseSchedule, weighted_denoising_loss
 from saferl.nn.mlp import EnsembleMLP
 from saferl.nn.score_network import FrozenScore, ScoreNetwork
@@ -71,6 +81,7 @@ class FISORConfig:
     dropout: float = 0.1
     precision: str = "float32"  # of the score network's products while training
     compile: bool = False  # the losses by torch.compile: a minute at the start, then faster
+    cuda_graph: bool = False  # on a GPU, record the whole update once and replay it
 
     def __post_init__(self) -> None:
         for key, allowed in _CHOICES.items():
@@ -123,54 +134,6 @@ class Draws(NamedTuple):
     dropout: list[Tensor] | None  # (B, hidden) for each block: 0 or 1 / (1 - share)
 
 
-def expectile_loss(residual: Tensor, expectile: float) -> Tensor:
-    """Mean of |expectile - 1[u < 0]| u^2 over residuals u = target - value, any shape."""
-    return (residual.square() * torch.where(residual < 0, 1 - expectile, expectile)).mean()
-
-
-def reversed_expectile_loss(residual: Tensor, expectile: float) -> Tensor:
-    """Mean of |expectile - 1[u > 0]| u^2: near expectile 1, the value tends to the least of the targets."""
-    return (residual.square() * torch.where(residual < 0, expectile, 1 - expectile)).mean()
-
-
-def bellman_target(gains: Tensor, ends: Tensor, next_values: Tensor, discount: float) -> Tensor:
-    """g + gamma (1 - d) V(s'), of rewards or of costs; all (B,)."""
-    return gains + discount * (1 - ends) * next_values
-
-
-def safety_bellman_target(margins: Tensor, ends: Tensor, next_values: Tensor, discount: float) -> Tensor:
-    """(1 - d) [(1 - gamma) h + gamma max(h, V_h(s'))] + d h; all (B,). Source: Fisac et al. (2019), equation 7."""
-    ahead = (1 - discount) * margins + discount * torch.maximum(margins, next_values)
-    return torch.lerp(ahead, margins, ends)
-
-
-def cost_value_threshold(cost_limit: float, discount: float, episode_length: int) -> float:
-    """Discounted sum of a cost that is spread evenly and adds up to ``cost_limit`` over an episode."""
-    return cost_limit * (1 - discount**episode_length) / (1 - discount) / episode_length
-
-
-def feasibility_weights(q_r: Tensor, v_r: Tensor, q_h: Tensor, v_h: Tensor, config: FISORConfig) -> Tensor:
-    """Weight (B,) of each row's action in the policy's loss, from the critics there, each (B,).
-
-    Infeasible state (V_h > 0): exp(alpha_1 (V_h - Q_h)), towards less violation. Feasible state: exp(alpha_2
-    (Q_r - V_r)) for an action that keeps the state feasible (Q_h <= 0), 0 for one that does not.
-    """
-    escape = (config.cost_temperature * (v_h - q_h)).exp().clamp(max=config.cost_weight_clip)
-    gain = (config.reward_temperature * (q_r - v_r)).exp().clamp(max=config.reward_weight_clip)
-    return torch.where(v_h > 0, escape, torch.where(q_h <= 0, gain, torch.zeros_like(gain)))
-
-
-def cosine_rate(initial: float, update: int, decay: int, end_share: float = 0.0) -> float:
-    """Learning rate at an update's index (from 0): half a cosine over ``decay`` updates, to ``end_share`` of it.
-
-    It stays there afterwards; ``decay`` 0 keeps the initial rate.
-    """
-    if not decay:
-        return initial
-    falling = 0.5 * (1 + math.cos(math.pi * min(update / decay, 1)))
-    return initial * (end_share + (1 - end_share) * falling)
-
-
 class FISOR(Agent):
     """Reward critics, safety critics and a diffusion policy, trained on disjoint objectives at every update.
 
@@ -200,14 +163,15 @@ class FISOR(Agent):
         self.noise_schedule = NoiseSchedule(config.schedule, config.diffusion_steps)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self.to(self.device)
-        self.optimizers = {
-            "actor": torch.optim.Adam(self.score.parameters(), lr=config.actor_lr, fused=True),
-            "values": torch.optim.Adam(self.values.parameters(), lr=config.critic_lr, fused=True),
-            "critics": torch.optim.Adam(self.critics.parameters(), lr=config.critic_lr, fused=True),
-        }
+        trained = {"actor": self.score, "values": self.values, "critics": self.critics}
+        self.optimizers = {name: self._adam(network) for name, network in trained.items()}
+        self._graph: CudaGraph | None = None
         prepare = partial(compiled, device=self.device) if config.compile else lambda function: function
         self._policy_loss = prepare(self.policy_loss)
         self._value_losses, self._critic_losses = prepare(self.value_losses), prepare(self.critic_losses)
+        self.weighting = Weighting(
+            config.reward_temperature, config.cost_temperature, config.reward_weight_clip, config.cost_weight_clip
+        )
         self._frozen: tuple[int, FrozenScore] | None = None
         limit = cost_value_threshold(config.cost_limit, config.discount, config.episode_length)
         self.threshold = limit if config.safety_critic == "qc" else 0.0  # what Q_h and V_h may reach
@@ -217,28 +181,40 @@ class FISOR(Agent):
 
         The actor comes first: both its steps see the critics of the update before.
         """
-        config, done = self.config, int(self.updates)
+        if not self.config.cuda_graph or self.device.type != "cuda":
+            return self._update(batch)
+        if self._graph is None:
+            self._graph = CudaGraph(lambda **fields: self._update(Batch(**fields)))
+        return self._graph(**{key: value for key, value in vars(batch).items() if value is not None})
+
+    def _update(self, batch: Batch) -> dict[str, Tensor]:
+        config, end_share = self.config, self.config.lr_end_share
         target_q = self.target_q(batch.observations, batch.actions)  # (4, B)
         weights = self.weights(batch.observations, target_q)
         half = len(weights) // 2
         actor_losses = []
         for index, rows in enumerate((slice(0, half), slice(half, 2 * half))):
-            rate = cosine_rate(config.actor_lr, 2 * done + index, config.actor_lr_decay, config.lr_end_share)
-            self._set_rate("actor", rate)
+            self._set_rate(
+                "actor", cosine_rate(config.actor_lr, 2 * self.updates + index, config.actor_lr_decay, end_share)
+            )
             draws = self.draw_noise(half)
             loss = self._policy_loss(batch.observations[rows], batch.actions[rows], weights[rows], draws)
             self._step("actor", loss)
             _average(self.target_score, self.score, config.actor_target_rate)
             actor_losses.append(loss.detach())
-        rate = cosine_rate(config.critic_lr, done, config.critic_lr_decay, config.lr_end_share)
-        self._set_rate("values", rate)
-        self._set_rate("critics", rate)
+        for name in ("values", "critics"):
+            self._set_rate(name, cosine_rate(config.critic_lr, self.updates, config.critic_lr_decay, end_share))
         metrics = self.update_critics(batch, target_q)
         self.updates += 1
         metrics["policy/loss"] = (actor_losses[0] + actor_losses[1]) / 2
         metrics["policy/mean_weight"] = weights.mean()
         metrics["policy/unused_share"] = (weights == 0).float().mean()
         return metrics
+
+    def load_optimizer_state(self, state: dict[str, Any]) -> None:
+        """Restore what ``optimizer_state`` gave; a recorded update is forgotten, its tensors are replaced."""
+        super().load_optimizer_state(state)
+        self._graph = None
 
     def update_critics(self, batch: Batch, target_q: Tensor) -> dict[str, Tensor]:
         """One gradient step of V_r and V_h, then of Q_r and Q_h, on the leading rows; reward and safety never mix.
@@ -274,7 +250,7 @@ class FISOR(Agent):
         v_r, v_h = self.values(observations)
         q_r, q_h = target_q[REWARD_TWINS].amin(0), target_q[SAFETY_TWINS].amax(0)
         shift = self.config.safety_margin - self.threshold
-        return feasibility_weights(q_r, v_r, q_h + shift, v_h + shift, self.config)
+        return feasibility_weights(q_r, v_r, q_h + shift, v_h + shift, self.weighting)
 
     def draw_noise(self, rows: int) -> Draws:
         """The random numbers of one actor update, from torch's global generator."""
@@ -361,15 +337,20 @@ class FISOR(Agent):
         best = torch.where(feasible, q_r, -torch.inf).argmax(dim=1)
         return torch.where(feasible.any(dim=1), best, q_h.argmin(dim=1))
 
+    def _adam(self, network: torch.nn.Module) -> torch.optim.Optimizer:
+        rate = torch.zeros((), dtype=torch.float64, device=self.device)  # set before every step
+        on_gpu = self.device.type == "cuda"
+        return torch.optim.Adam(network.parameters(), lr=rate, fused=True, capturable=on_gpu)
+
     def _step(self, name: str, loss: Tensor) -> None:
         optimizer = self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
 
-    def _set_rate(self, name: str, rate: float) -> None:
+    def _set_rate(self, name: str, rate: Tensor) -> None:
         for group in self.optimizers[name].param_groups:
-            group["lr"] = rate
+            group["lr"].copy_(rate)
 
 
 def _head(batch: Batch, rows: int) -> Batch:

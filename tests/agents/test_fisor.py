@@ -8,7 +8,8 @@ import torch
 import yaml
 
 from saferl.agents import FISOR, FISORConfig
-from saferl.agents.fisor import (
+from saferl.agents.feasibility import (
+    Weighting,
     bellman_target,
     cosine_rate,
     cost_value_threshold,
@@ -65,23 +66,26 @@ def test_bellman_targets_by_hand():
     ],
 )
 def test_weights_table(q_r, v_r, q_h, v_h, weight):
-    config = FISORConfig(cost_temperature=2, reward_temperature=5)
+    weighting = Weighting(reward_temperature=5, cost_temperature=2, reward_clip=100, cost_clip=150)
     row = [torch.tensor([x]) for x in (q_r, v_r, q_h, v_h)]
-    assert feasibility_weights(*row, config).item() == pytest.approx(weight, rel=1e-5)
+    assert feasibility_weights(*row, weighting).item() == pytest.approx(weight, rel=1e-5)
 
 
 def test_cosine_rate_and_its_place_in_training():
-    assert [cosine_rate(2.0, n, 4) for n in range(6)] == pytest.approx(
-        [2, 1 + math.sqrt(0.5), 1, 1 - math.sqrt(0.5), 0, 0]
-    )
-    assert cosine_rate(2.0, 10**9, 0) == 2.0
-    assert cosine_rate(3e-4, 2_000_000, 3_000_000) == pytest.approx(7.5e-5)  # the paper's run ends there
+    def rate(initial, update, decay, end_share=0.0):
+        return cosine_rate(initial, torch.tensor(update), decay, end_share).item()
+
+    root = math.sqrt(0.5)
+    assert [rate(2.0, n, 4) for n in range(6)] == pytest.approx([2, 1 + root, 1, 1 - root, 0, 0])
+    assert [rate(2.0, n, 4, 0.1) for n in (0, 2, 4, 9)] == pytest.approx([2, 1.1, 0.2, 0.2])
+    assert rate(2.0, 10**9, 0) == 2.0
+    assert rate(3e-4, 2_000_000, 3_000_000) == pytest.approx(7.5e-5)  # the paper's run ends there
     agent = FISOR(FISORConfig(batch_size=4, critic_batch_size=2, hidden=4, critic_hidden=4, actor_lr_decay=8), 3, 1)
     rows = torch.randn(4, 3)
     for _ in range(2):
         agent.update(batch_of(rows, torch.zeros(4, 1), rows))
-    assert agent.optimizers["actor"].param_groups[0]["lr"] == pytest.approx(cosine_rate(3e-4, 3, 8))  # fourth update
-    assert agent.optimizers["critics"].param_groups[0]["lr"] == pytest.approx(3e-4)
+    assert agent.optimizers["actor"].param_groups[0]["lr"].item() == pytest.approx(rate(3e-4, 3, 8))  # fourth update
+    assert agent.optimizers["critics"].param_groups[0]["lr"].item() == pytest.approx(3e-4)
 
 
 def finite_mdp_agent(states, act_dim, **settings):
@@ -230,7 +234,7 @@ def test_a_margin_shifts_the_weights_but_not_the_learned_region():
     q = agents[0].target_q(rows, actions)
     raised = q + torch.tensor([0.0, 0.0, 0.2, 0.2])[:, None]
     v_r, v_h = agents[0].values(rows)
-    expected = feasibility_weights(q[:2].amin(0), v_r, raised[2:].amax(0), v_h + 0.2, agents[0].config)
+    expected = feasibility_weights(q[:2].amin(0), v_r, raised[2:].amax(0), v_h + 0.2, agents[0].weighting)
     torch.testing.assert_close(agents[1].weights(rows, q), expected.detach())
 
 
@@ -271,7 +275,7 @@ def test_the_weighted_loss_has_the_weighted_posterior_as_its_minimum():
     right = torch.arange(256) % 2 == 0
     actions, weights = torch.where(right, 0.5, -0.5)[:, None], torch.where(right, 1.8, 0.2)
     for update in range(600):
-        agent.optimizers["actor"].param_groups[0]["lr"] = cosine_rate(3e-3, update, 600)
+        agent.optimizers["actor"].param_groups[0]["lr"] = cosine_rate(3e-3, torch.tensor(update), 600)
         loss = agent.policy_loss(observations, actions, weights, agent.draw_noise(256))
         agent.optimizers["actor"].zero_grad()
         loss.backward()
@@ -321,6 +325,4 @@ def preset(name):
 
 def test_presets_are_valid_and_the_papers_is_the_default():
     assert preset("fisor") == FISORConfig()
-    small = preset("fisor_small")
-    assert small.bootstrap_timeouts
-    assert small.selection == "feasible_best_reward"
+    assert preset("fisor_small").bootstrap_timeouts
