@@ -188,22 +188,19 @@ class FISOR(Agent):
         return self._graph(**{key: value for key, value in vars(batch).items() if value is not None})
 
     def _update(self, batch: Batch) -> dict[str, Tensor]:
-        config, end_share = self.config, self.config.lr_end_share
+        config = self.config
         target_q = self.target_q(batch.observations, batch.actions)  # (4, B)
         weights = self.weights(batch.observations, target_q)
         half = len(weights) // 2
         actor_losses = []
         for index, rows in enumerate((slice(0, half), slice(half, 2 * half))):
-            self._set_rate(
-                "actor", cosine_rate(config.actor_lr, 2 * self.updates + index, config.actor_lr_decay, end_share)
-            )
+            done = 2 * self.updates + index
+            self._set_rate("actor", cosine_rate(config.actor_lr, done, config.actor_lr_decay, config.lr_end_share))
             draws = self.draw_noise(half)
             loss = self._policy_loss(batch.observations[rows], batch.actions[rows], weights[rows], draws)
             self._step("actor", loss)
             _average(self.target_score, self.score, config.actor_target_rate)
             actor_losses.append(loss.detach())
-        for name in ("values", "critics"):
-            self._set_rate(name, cosine_rate(config.critic_lr, self.updates, config.critic_lr_decay, end_share))
         metrics = self.update_critics(batch, target_q)
         self.updates += 1
         metrics["policy/loss"] = (actor_losses[0] + actor_losses[1]) / 2
@@ -223,13 +220,16 @@ class FISOR(Agent):
             batch: at least ``critic_batch_size`` rows.
             target_q: (4, B) from ``target_q`` for these rows.
         """
-        rows = self.config.critic_batch_size
+        config, rows = self.config, self.config.critic_batch_size
         head = _head(batch, rows)
+        rate = cosine_rate(config.critic_lr, self.updates, config.critic_lr_decay, config.lr_end_share)
+        self._set_rate("values", rate)
+        self._set_rate("critics", rate)
         value_losses = self._value_losses(head.observations, target_q[:, :rows])
         self._step("values", value_losses.sum())
         critic_losses = self._critic_losses(head.observations, head.actions, self.critic_targets(head))
         self._step("critics", critic_losses.sum())
-        _average(self.target_critics, self.critics, self.config.target_rate)
+        _average(self.target_critics, self.critics, config.target_rate)
         return {
             "values/reward_loss": value_losses[REWARD].detach(),
             "values/safety_loss": value_losses[SAFETY].detach(),

@@ -90,7 +90,7 @@ def test_cosine_rate_and_its_place_in_training():
 
 def finite_mdp_agent(states, act_dim, **settings):
     torch.manual_seed(0)
-    small = {"critic_hidden": 64, "hidden": 4, "blocks": 1, "critic_lr": 3e-3, "critic_lr_decay": 800}
+    small = {"critic_hidden": 64, "hidden": 4, "blocks": 1, "critic_lr": 3e-3}
     rates = {"discount": 0.9, "target_rate": 0.1, "safety_expectile": 0.995}
     return FISOR(FISORConfig(**(small | rates | settings)), states, act_dim)
 
@@ -158,7 +158,7 @@ def test_safety_value_of_a_windy_grid_is_the_exact_one():
 
 def test_cost_value_of_a_chain_is_the_discounted_sum():  # cost 1 for ever: 1 / (1 - gamma); less the threshold
     settings = {"safety_critic": "qc", "cost_limit": 4.0, "episode_length": 10, "discount": 0.5}
-    agent = finite_mdp_agent(2, 1, batch_size=4, critic_batch_size=4, critic_lr_decay=600, **settings)
+    agent = finite_mdp_agent(2, 1, batch_size=4, critic_batch_size=4, **settings)
     here = torch.eye(2)[[0, 0, 1, 1]]
     batch = batch_of(here, torch.tensor([[1.0], [-1.0]] * 2), here, costs=torch.tensor([1.0, 1.0, 0.0, 0.0]))
     for _ in range(600):
