@@ -173,7 +173,7 @@ def _main(words: list[str]) -> int:
         for overrides in sweep_choices(flags.overrides) if flags.multirun else [flags.overrides]:
             folder_for(OmegaConf.to_container(composed("collect", overrides)))  # type: ignore[arg-type]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here as they are
-    sys.argv = [sys.argv[0], *words]
+    sys.argv = [sys.argv[0], *flags.words, *flags.overrides]
     mistakes: list[UsageError] = []
 
     def quiet_job(settings: DictConfig) -> None:  # Hydra adds lines of its own to whatever is raised
