@@ -137,7 +137,8 @@ def tables(runs: Sequence[RunFolder], evaluations: Sequence[Facts]) -> list[Tabl
         names = _group_names(list(groups.values()))
         rows: dict[str, Facts] = {}
         for name, members in zip(names, groups.values()):
-            rows.update({f"{name}, {run.path.name.replace('-', ' ', 1)}": facts for run, facts in members})
+            labels = _seed_labels([run for run, _ in members])
+            rows.update({f"{name}, {label}": facts for label, (_, facts) in zip(labels, members)})
             if len(members) > 1:
                 rows[f"{name}, mean of {len(members)}"] = _pooled([facts for _, facts in members])
         result.append(comparison_table(f"{env}, {_count(here[0][1])}, mean and 95 % interval", rows))
@@ -169,6 +170,13 @@ def _group_names(groups: Sequence[Sequence[tuple[RunFolder, Facts]]]) -> list[st
         folder if folders.count(folder) == 1 else f"{folder} ({folders[: index + 1].count(folder)})"
         for index, folder in enumerate(folders)
     ]
+
+
+def _seed_labels(runs: Sequence[RunFolder]) -> list[str]:
+    """ "seed 0" for each run of one setting, with its time where a seed was run more than once."""
+    seeds = [run.path.resolve().name.partition("-") for run in runs]
+    twice = len({seed for seed, _, _ in seeds}) < len(seeds)
+    return [f"seed {seed} {time}" if twice else f"seed {seed}" for seed, _, time in seeds]
 
 
 def _setting(run: RunFolder) -> str:
