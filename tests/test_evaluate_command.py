@@ -62,7 +62,7 @@ def test_several_runs_share_one_table(form, two_runs, capsys):
     table = capsys.readouterr().out
     means = [facts_of(run)["return"]["mean"] for run in two_runs]
     for run, mean in zip(two_runs, means):
-        (row,) = [line for line in table.splitlines() if run.name.replace("-", " ", 1) in line]
+        (row,) = [line for line in table.splitlines() if f"seed {run.name.partition('-')[0]} " in line]
         assert f"{mean:.3g}" in row
     (row,) = [line for line in table.splitlines() if "mean of 2" in line]
     assert f"{np.mean(means):.3g}" in row

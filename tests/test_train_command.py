@@ -228,7 +228,7 @@ def test_a_sweep_ends_with_a_table_over_its_runs(tmp_path, capsys):
     returns = []
     for each in runs(tmp_path):
         facts = json.loads((each / "eval.json").read_text())
-        (row,) = [line for line in table.splitlines() if f"bc, {each.name.replace('-', ' ', 1)}" in line]
+        (row,) = [line for line in table.splitlines() if f"bc, seed {each.name.partition('-')[0]} " in line]
         assert f"{facts['return']['mean']:.3g}" in row
         returns.append(facts["return"]["mean"])
     (row,) = [line for line in table.splitlines() if "bc, mean of 2" in line]
