@@ -22,6 +22,18 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class FeedbackPolicy(Policy, Protocol):
+    """A policy that must see what its actions brought, as one that spends a cost budget does.
+
+    A rollout calls ``observe`` once after each step, behind ``act`` and before ``reset(mask)``.
+    """
+
+    def observe(self, rewards: NDArray[np.float64], costs: NDArray[np.float64]) -> None:
+        """Reward and cost, each (B,), of the step that was just made, in the environment's units."""
+        ...
+
+
 class TorchPolicy:
     """A trained agent as a Policy: numpy in and out, its own noise, actions in the environment's units.
 

@@ -22,7 +22,7 @@ from saferl.command_line import (
 from saferl.evaluation.report import show
 from saferl.training import sweep
 from saferl.training.checkpoint import NotFiniteError, checkpoints, load_checkpoint
-from saferl.training.config import TrainConfig, parse_training, plain
+from saferl.training.config import parse_training, plain
 from saferl.training.loop import run_updates
 from saferl.training.parts import Parts, data_facts, make_parts
 from saferl.training.resume import resumed_config, with_agent
@@ -30,12 +30,12 @@ from saferl.training.run_evaluation import Protocol, evaluate_run, tables
 from saferl.training.run_folder import RunFolder, create_run, open_run, write_json
 
 
-def train(config: TrainConfig, run: RunFolder, parts: Parts) -> None:
+def train(run: RunFolder, parts: Parts) -> None:
     """Train in a run folder, from its last checkpoint if there is one, and evaluate at the end.
 
     Raises: UsageError for a checkpoint that is damaged; NotFiniteError; Interrupted.
     """
-    (low, high), dataset, agent, sampler = parts
+    config, (low, high), dataset, agent, sampler = parts
     write_json(run.data, data_facts(dataset, low, high))
     saved = checkpoints(run.checkpoints)
     done = load_checkpoint(saved[-1], agent, sampler) if saved else 0
@@ -64,11 +64,11 @@ def job(settings: DictConfig) -> None:
             parts = make_parts(config)
         else:
             values["agent"]["preset"] = HydraConfig.get().runtime.choices["agent"]
-            config = parse_training(values)
-            parts = make_parts(config)  # before there is a folder: wrong data should not leave one
+            parts = make_parts(parse_training(values))  # before there is a folder: wrong data should not leave one
+            config = parts.config
             run = create_run(config.out, config.env, config.preset, config.seed, plain(config))
         print(f"run folder: {run.path}", file=sys.stderr)
-        train(config, run, parts)
+        train(run, parts)
         sweep.note_outcome({"run": str(run.path)})
     except UsageError as error:
         sweep.note_outcome({"error": str(error), "code": 2})

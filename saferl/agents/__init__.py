@@ -1,6 +1,6 @@
 """The algorithms: one file each, listed here by hand."""
 
-from saferl.agents.agent import Agent, AgentConfig
+from saferl.agents.agent import Agent, AgentConfig, BatchSource
 from saferl.agents.bc import BC, BCConfig
 from saferl.agents.fisor import FISOR, FISORConfig
 
@@ -9,4 +9,4 @@ AGENTS: dict[str, tuple[type, type[Agent]]] = {
     "bc": (BCConfig, BC),
 }
 
-__all__ = ["AGENTS", "BC", "FISOR", "Agent", "AgentConfig", "BCConfig", "FISORConfig"]
+__all__ = ["AGENTS", "BC", "FISOR", "Agent", "AgentConfig", "BCConfig", "BatchSource", "FISORConfig"]

@@ -4,10 +4,14 @@ from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from saferl.agents.settings import LimitUse
 from saferl.offline_data.batch import Batch
-from saferl.policy import TorchPolicy
+from saferl.offline_data.dataset import OfflineDataset
+from saferl.offline_data.sampler import Sampler
+from saferl.policy import Policy, TorchPolicy
 
 
 class AgentConfig(Protocol):
@@ -16,6 +20,27 @@ class AgentConfig(Protocol):
     @property
     def batch_size(self) -> int:
         """Rows that the sampler draws for one update."""
+        ...
+
+    @property
+    def limit_use(self) -> LimitUse:
+        """Where the cost limit enters: "none", "training" or "acting"."""
+        ...
+
+
+class BatchSource(Protocol):
+    """Where batches come from; continues after ``load_state_dict``."""
+
+    def sample(self) -> Any:
+        """The next batch, as the agent's ``update`` takes it."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What continues the stream."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue the stream."""
         ...
 
 
@@ -42,9 +67,35 @@ class Agent(nn.Module, ABC):
     def act(self, observations: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Map observations (B, obs_dim) to actions (B, act_dim) in [-1, 1]."""
 
-    def policy(self, low: Any = None, high: Any = None) -> TorchPolicy:
-        """The agent as a Policy; ``low`` and ``high`` (act_dim,) bound the environment's action box."""
+    def policy(self, low: Any = None, high: Any = None, cost_limit: float | None = None) -> Policy:
+        """The agent as a Policy.
+
+        Args:
+            low, high: (act_dim,) bounds of the environment's action box; None keeps [-1, 1].
+            cost_limit: for agents whose ``config.limit_use`` is "acting"; None takes the settings' own.
+        """
         return TorchPolicy(self.act, self.device, low, high)
+
+    def sampler(
+        self,
+        dataset: OfflineDataset,
+        seed: int = 0,
+        action_low: ArrayLike | None = None,
+        action_high: ArrayLike | None = None,
+        reward_scale: float = 1.0,
+    ) -> BatchSource:
+        """What draws this agent's batches; arguments as of ``Sampler``. Agents that choose or extend rows override it.
+
+        Raises: DatasetError if the data can't train this agent.
+        """
+        return Sampler(dataset, self.config.batch_size, self.device, seed, action_low, action_high, reward_scale)
+
+    def step(self, name: str, loss: Tensor) -> None:
+        """One step of the named optimiser down the gradient of ``loss`` ()."""
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
 
     def optimizer_state(self) -> dict[str, Any]:
         """State of each optimiser, for ``torch.save``."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from saferl.agents.agent import Agent
+from saferl.agents.settings import LimitUse
 from saferl.offline_data.batch import Batch
 
 
@@ -16,6 +17,11 @@ class BCConfig:
     lr: float = 1e-3
     hidden: int = 256
     batch_size: int = 512
+
+    @property
+    def limit_use(self) -> LimitUse:
+        """Where the cost limit enters: nowhere."""
+        return "none"
 
     def __post_init__(self) -> None:
         for name in ("lr", "hidden", "batch_size"):

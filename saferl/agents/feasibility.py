@@ -17,20 +17,10 @@ def reversed_expectile_loss(residual: Tensor, expectile: float) -> Tensor:
     return (residual.square() * torch.where(residual < 0, expectile, 1 - expectile)).mean()
 
 
-def bellman_target(gains: Tensor, ends: Tensor, next_values: Tensor, discount: float) -> Tensor:
-    """g + gamma (1 - d) V(s'), of rewards or of costs; all (B,)."""
-    return gains + discount * (1 - ends) * next_values
-
-
 def safety_bellman_target(margins: Tensor, ends: Tensor, next_values: Tensor, discount: float) -> Tensor:
     """(1 - d) [(1 - gamma) h + gamma max(h, V_h(s'))] + d h; all (B,). Source: Fisac et al. (2019), equation 7."""
     ahead = (1 - discount) * margins + discount * torch.maximum(margins, next_values)
     return torch.lerp(ahead, margins, ends)
-
-
-def cost_value_threshold(cost_limit: float, discount: float, episode_length: int) -> float:
-    """Discounted sum of a cost that is spread evenly and adds up to ``cost_limit`` over an episode."""
-    return cost_limit * (1 - discount**episode_length) / (1 - discount) / episode_length
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 
 from saferl.agents.agent import Agent
+from saferl.agents.bellman import bellman_target
 from saferl.agents.feasibility import (
     Weighting,
-    bellman_target,
     cosine_rate,
-    cost_value_threshold,
     expectile_loss,
     feasibility_weights,
     reversed_expectile_loss,
     safety_bellman_target,
 )
+from saferl.agents.settings import ConstrainedConfig, LimitUse, check_share
+from saferl.nn.averaging import average_into
 from saferl.nn.compilation import compiled
 from saferl.nn.cuda_graph import CudaGraph
 from saferl.nn.diffusion import SAMPLERS, SCHEDULES, NoiseSchedule, weighted_denoising_loss
@@ -38,13 +39,15 @@ _CHOICES = {
     "schedule": tuple(SCHEDULES),
     "sampler": tuple(SAMPLERS),
     "selection": ("least_qh", "feasible_best_reward"),
-    "precision": ("float32", "bfloat16"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class FISORConfig:
-    """Settings of FISOR; the defaults are the paper's for the DSRL tasks."""
+class FISORConfig(ConstrainedConfig):
+    """Settings of FISOR; the defaults are the paper's for the DSRL tasks.
+
+    Only the "qc" critic uses ``cost_limit`` and ``episode_length``; ``precision`` is of the score network in training.
+    """
 
     batch_size: int = 2048  # rows per update; each half of them trains the actor once
     critic_batch_size: int = 256  # leading rows that train the critics
@@ -53,14 +56,10 @@ class FISORConfig:
     actor_lr_decay: int = 3_000_000  # actor updates of the cosine decay to 0; 0 for a constant rate
     critic_lr_decay: int = 0  # critic updates of the same
     lr_end_share: float = 0.0  # what the decay leaves of both rates
-    discount: float = 0.99
-    target_rate: float = 0.005  # share of the critics that enters their target copy at each update
     actor_target_rate: float = 0.001
     reward_expectile: float = 0.9
     safety_expectile: float = 0.9
     safety_critic: str = "hj"  # "hj": reachability (worst h ahead); "qc": discounted sum of costs
-    cost_limit: float = 10.0  # of one episode; only "qc" uses it
-    episode_length: int = 1000  # steps; only "qc" uses it
     safety_margin: float = 0.0  # the policy takes V_h and Q_h for this much higher, in units of h
     unsafe_label: float = 25.0  # h where the data has costs but no margin: cost > 0
     safe_label: float = -1.0  # the same where cost = 0
@@ -76,14 +75,18 @@ class FISORConfig:
     candidates: int = 16  # N, actions drawn for one observation
     selection: str = "least_qh"  # or "feasible_best_reward": the greatest Q_r among the candidates with Q_h <= 0
     critic_hidden: int = 256
-    hidden: int = 256  # of the score network
     blocks: int = 3
     dropout: float = 0.1
-    precision: str = "float32"  # of the score network's products while training
     compile: bool = False  # the losses by torch.compile: a minute at the start, then faster
     cuda_graph: bool = False  # on a GPU, record the whole update once and replay it
 
+    @property
+    def limit_use(self) -> LimitUse:
+        """Where the cost limit enters."""
+        return "training" if self.safety_critic == "qc" else "none"
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key, allowed in _CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise ValueError(f"agent.{key} must be one of {', '.join(allowed)}; got {getattr(self, key)!r}.")
@@ -94,7 +97,7 @@ class FISORConfig:
                 f"agent.critic_batch_size must be in 1..agent.batch_size={self.batch_size}; "
                 f"got {self.critic_batch_size}."
             )
-        for key in ("episode_length", "diffusion_steps", "candidates", "critic_hidden", "hidden", "blocks"):
+        for key in ("diffusion_steps", "candidates", "critic_hidden", "blocks"):
             if getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} must be >= 1; got {getattr(self, key)}.")
         for key in ("actor_lr", "critic_lr", "reward_weight_clip", "cost_weight_clip"):
@@ -113,10 +116,8 @@ class FISORConfig:
         for key in ("reward_expectile", "safety_expectile"):
             if not 0 < getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} must be in (0, 1); got {getattr(self, key)}.")
-        for key in ("target_rate", "actor_target_rate"):
-            if not 0 < getattr(self, key) <= 1:
-                raise ValueError(f"agent.{key} must be in (0, 1]; got {getattr(self, key)}.")
-        for key in ("discount", "dropout", "lr_end_share"):
+        check_share(self, "actor_target_rate")
+        for key in ("dropout", "lr_end_share"):
             if not 0 <= getattr(self, key) < 1:
                 raise ValueError(f"agent.{key} must be in [0, 1); got {getattr(self, key)}.")
         if not self.safe_label <= 0 < self.unsafe_label:
@@ -156,7 +157,7 @@ class FISOR(Agent):
             config.hidden,
             config.blocks,
             dropout=config.dropout,
-            dtype=getattr(torch, config.precision),
+            dtype=config.dtype,
         )
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         self.target_score = copy.deepcopy(self.score).requires_grad_(False).eval()
@@ -173,8 +174,7 @@ class FISOR(Agent):
             config.reward_temperature, config.cost_temperature, config.reward_weight_clip, config.cost_weight_clip
         )
         self._frozen: tuple[int, FrozenScore] | None = None
-        limit = cost_value_threshold(config.cost_limit, config.discount, config.episode_length)
-        self.threshold = limit if config.safety_critic == "qc" else 0.0  # what Q_h and V_h may reach
+        self.threshold = config.threshold if config.safety_critic == "qc" else 0.0  # what Q_h and V_h may reach
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient step of each critic and two of the actor, one on each half of the batch.
@@ -198,8 +198,8 @@ class FISOR(Agent):
             self._set_rate("actor", cosine_rate(config.actor_lr, done, config.actor_lr_decay, config.lr_end_share))
             draws = self.draw_noise(half)
             loss = self._policy_loss(batch.observations[rows], batch.actions[rows], weights[rows], draws)
-            self._step("actor", loss)
-            _average(self.target_score, self.score, config.actor_target_rate)
+            self.step("actor", loss)
+            average_into(self.target_score, self.score, config.actor_target_rate)
             actor_losses.append(loss.detach())
         metrics = self.update_critics(batch, target_q)
         self.updates += 1
@@ -221,15 +221,15 @@ class FISOR(Agent):
             target_q: (4, B) from ``target_q`` for these rows.
         """
         config, rows = self.config, self.config.critic_batch_size
-        head = _head(batch, rows)
+        head = batch.head(rows)
         rate = cosine_rate(config.critic_lr, self.updates, config.critic_lr_decay, config.lr_end_share)
         self._set_rate("values", rate)
         self._set_rate("critics", rate)
         value_losses = self._value_losses(head.observations, target_q[:, :rows])
-        self._step("values", value_losses.sum())
+        self.step("values", value_losses.sum())
         critic_losses = self._critic_losses(head.observations, head.actions, self.critic_targets(head))
-        self._step("critics", critic_losses.sum())
-        _average(self.target_critics, self.critics, config.target_rate)
+        self.step("critics", critic_losses.sum())
+        average_into(self.target_critics, self.critics, config.target_rate)
         return {
             "values/reward_loss": value_losses[REWARD].detach(),
             "values/safety_loss": value_losses[SAFETY].detach(),
@@ -342,32 +342,6 @@ class FISOR(Agent):
         on_gpu = self.device.type == "cuda"
         return torch.optim.Adam(network.parameters(), lr=rate, fused=True, capturable=on_gpu)
 
-    def _step(self, name: str, loss: Tensor) -> None:
-        optimizer = self.optimizers[name]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-
     def _set_rate(self, name: str, rate: Tensor) -> None:
         for group in self.optimizers[name].param_groups:
             group["lr"].copy_(rate)
-
-
-def _head(batch: Batch, rows: int) -> Batch:
-    """The leading ``rows`` of a batch."""
-    return Batch(
-        observations=batch.observations[:rows],
-        actions=batch.actions[:rows],
-        rewards=batch.rewards[:rows],
-        costs=batch.costs[:rows],
-        next_observations=batch.next_observations[:rows],
-        terminals=batch.terminals[:rows],
-        timeouts=batch.timeouts[:rows],
-        margins=None if batch.margins is None else batch.margins[:rows],
-    )
-
-
-@torch.no_grad()
-def _average(copy_: torch.nn.Module, module: torch.nn.Module, share: float) -> None:
-    """Move the copy's weights by ``share`` towards the module's."""
-    torch._foreach_lerp_(list(copy_.parameters()), list(module.parameters()), share)

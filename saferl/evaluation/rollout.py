@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from saferl.envs import full_id
-from saferl.policy import Policy
+from saferl.policy import FeedbackPolicy, Policy
 
 MAX_ENVS = 32
 
@@ -86,6 +86,8 @@ def _run(policy: Policy, envs: Any, seeds: NDArray[np.int64]) -> Episodes:
     while (active := episode < total).any():
         actions = _checked_actions(policy.act(np.asarray(observations, np.float32)), envs)
         observations, rewards, terminated, truncated, info = envs.step(actions)
+        if isinstance(policy, FeedbackPolicy):
+            policy.observe(np.asarray(rewards, np.float64), np.asarray(info["cost"], np.float64))
         now = episode[active]
         step_costs = np.asarray(info["cost"], np.float64)[active]
         returns[now] += rewards[active]

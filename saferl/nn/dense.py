@@ -59,6 +59,8 @@ class _Dense(torch.autograd.Function):
         if ctx.relu:  # type: ignore[attr-defined]
             gradient = torch.where(out > 0, gradient, 0)
         of_rows = _product(gradient, weight.t()).to(row_type) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
+        if not ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
+            return of_rows, None, None, None, None  # a frozen layer: weight and bias come without gradient together
         # The left factor of a product is copied if it is transposed, so the narrower one stands there.
         if rows.shape[1] < gradient.shape[1]:
             of_weight = _product(rows.t(), gradient.t()).t()

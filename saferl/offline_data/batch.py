@@ -1,6 +1,7 @@
 """Batch: the rows of a dataset that an agent's update sees."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor
 
@@ -17,3 +18,12 @@ class Batch:
     terminals: Tensor  # (B,), 1 where the task ended: no bootstrap
     timeouts: Tensor  # (B,), 1 where only the time ran out
     margins: Tensor | None = None  # (B,), h of the next state: <= 0 safe, > 0 violated
+    # Only where an agent's sampler adds them:
+    margins_before: Tensor | None = None  # (B,), h of the state itself
+    starts: Tensor | None = None  # (B,), 1 where an episode begins
+    episode_costs: Tensor | None = None  # (B,), undiscounted cost of the row's whole episode
+    costs_to_go: Tensor | None = None  # (B,), undiscounted cost from this row to the end of its episode
+
+    def head(self, rows: int) -> Self:
+        """The leading ``rows``."""
+        return type(self)(**{key: value[:rows] for key, value in vars(self).items() if value is not None})

@@ -1,5 +1,7 @@
 """Sampler: the dataset on the training device as one packed tensor, index batches drawn there."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -26,6 +28,7 @@ class Sampler:
         action_low, action_high: (act_dim,) or one number; the environment's action box, mapped to [-1, 1] and then
             clipped to +-(1 - 1e-5). None: the actions are taken to be in [-1, 1] already.
         reward_scale: factor on every reward.
+        columns: further values (N,) of each transition, by the names of Batch's optional fields.
 
     Raises: DatasetError for a batch size or bounds that make no sense.
     """
@@ -39,6 +42,7 @@ class Sampler:
         action_low: ArrayLike | None = None,
         action_high: ArrayLike | None = None,
         reward_scale: float = 1.0,
+        columns: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         if batch_size < 1:
             raise DatasetError(f"batch_size must be >= 1; got {batch_size}.")
@@ -47,7 +51,8 @@ class Sampler:
         self.batch_size, self.device = batch_size, torch.device(device)
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._columns: dict[str, slice | int] = {}
-        self._rows = self._pack(dataset, _Affine(action_low, action_high, dataset.act_dim), reward_scale)
+        arrays = {**dataset.arrays(), **{key: np.asarray(values) for key, values in (columns or {}).items()}}
+        self._rows = self._pack(arrays, ActionScale(action_low, action_high, dataset.act_dim), reward_scale)
 
     def __len__(self) -> int:
         """Number of transitions that are drawn from."""
@@ -79,9 +84,9 @@ class Sampler:
             )
         self._generator.set_state(state["generator"].cpu())
 
-    def _pack(self, dataset: OfflineDataset, scale_actions: "_Affine", reward_scale: float) -> Tensor:
+    def _pack(self, arrays: Mapping[str, np.ndarray], scale_actions: "ActionScale", reward_scale: float) -> Tensor:
         """All transitions as rows (N, width) float32 on the device."""
-        arrays = dataset.arrays()
+        count = len(arrays["rewards"])
         width = 0
         for key, array in arrays.items():
             if array.ndim == 1:
@@ -90,8 +95,8 @@ class Sampler:
             else:
                 self._columns[key] = slice(width, width + array.shape[1])
                 width += array.shape[1]
-        packed = torch.empty(len(dataset), width, device=self.device)
-        for start in range(0, len(dataset), _BLOCK):
+        packed = torch.empty(count, width, device=self.device)
+        for start in range(0, count, _BLOCK):
             rows = slice(start, start + _BLOCK)
             block = np.empty((len(arrays["rewards"][rows]), width), np.float32)
             for key, array in arrays.items():
@@ -102,8 +107,11 @@ class Sampler:
         return packed
 
 
-class _Affine:
-    """The map of an action box to [-1, 1], clipped just inside."""
+class ActionScale:
+    """The map of an action box to [-1, 1], clipped just inside.
+
+    Raises: DatasetError for bounds that make no sense.
+    """
 
     def __init__(self, low: ArrayLike | None, high: ArrayLike | None, act_dim: int) -> None:
         if (low is None) != (high is None):

@@ -10,13 +10,12 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
 
-from saferl.agents import Agent
+from saferl.agents import Agent, BatchSource
 from saferl.command_line import UsageError
 from saferl.training.run_folder import sync_folder
 
@@ -24,23 +23,11 @@ KEEP = 2  # the last one, and one before it in case the disk damages the last
 _NAME = re.compile(r"step-(\d{10})")
 
 
-class Resumable(Protocol):
-    """A sampler, as far as a checkpoint knows it."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What continues its stream of batches."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue it."""
-        ...
-
-
 class NotFiniteError(RuntimeError):
     """A loss or a weight became NaN or infinite; the message names step, tensor and last good checkpoint."""
 
 
-def save_checkpoint(folder: Path, step: int, agent: Agent, sampler: Resumable) -> Path:
+def save_checkpoint(folder: Path, step: int, agent: Agent, sampler: BatchSource) -> Path:
     """Write the checkpoint of ``step`` into ``folder`` and drop all but the last ones.
 
     Raises: NotFiniteError if a weight is not finite: a poisoned checkpoint would replace a good one.
@@ -104,7 +91,7 @@ def load_weights(path: Path, agent: Agent) -> None:
         raise UsageError(f"{path / 'weights.safetensors'}: can't be loaded ({reason}).") from error
 
 
-def load_checkpoint(path: Path, agent: Agent, sampler: Resumable) -> int:
+def load_checkpoint(path: Path, agent: Agent, sampler: BatchSource) -> int:
     """Restore agent, sampler and random states; returns the number of updates done.
 
     Raises: UsageError if a file is damaged or does not fit.

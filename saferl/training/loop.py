@@ -5,33 +5,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from saferl.agents import Agent
-from saferl.offline_data import Batch
+from saferl.agents import Agent, BatchSource
 from saferl.training.checkpoint import not_finite, save_checkpoint
 from saferl.training.config import TrainConfig
 from saferl.training.logging import MetricsLog, ProgressLine
 from saferl.training.run_folder import RunFolder
-
-
-class BatchSource(Protocol):
-    """Where batches come from; continues after ``load_state_dict``."""
-
-    def sample(self) -> Batch:
-        """The next batch."""
-        ...
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What continues the stream."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue the stream."""
-        ...
 
 
 class Interrupted(KeyboardInterrupt):

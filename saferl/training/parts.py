@@ -1,26 +1,35 @@
 """What a training is put together from: action box, dataset, agent and sampler."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
 
 import saferl.envs
-from saferl.agents import AGENTS, Agent
+from saferl.agents import AGENTS, Agent, BatchSource
 from saferl.command_line import UsageError
 from saferl.envs.errors import MissingPackageError
 from saferl.envs.tasks import find_task
-from saferl.offline_data import OfflineDataset, Sampler
+from saferl.evaluation.scores import cost_limits
+from saferl.offline_data import OfflineDataset
 from saferl.offline_data.loading import load_dataset
 from saferl.training.config import TrainConfig, device_named
 
-# Action box (low and high, each (act_dim,)), dataset, agent, sampler.
-Parts = tuple[tuple[np.ndarray, np.ndarray], OfflineDataset, Agent, Sampler]
+
+class Parts(NamedTuple):
+    """Everything that the loop needs."""
+
+    config: TrainConfig  # with the values that the task and the data decide
+    box: tuple[np.ndarray, np.ndarray]  # low and high (act_dim,) of the actions
+    dataset: OfflineDataset
+    agent: Agent
+    sampler: BatchSource
 
 
 def make_parts(config: TrainConfig) -> Parts:
-    """Everything that the loop needs; seeds torch. Raises: UsageError for what the user can mend."""
+    """Put a training together; seeds torch. Raises: UsageError for what the user can mend."""
     try:
         env = environment(config)
         dataset = load_dataset(saferl.envs.full_id(config.env), config.data.path)
@@ -31,13 +40,28 @@ def make_parts(config: TrainConfig) -> Parts:
             low, high = env.action_space.low, env.action_space.high
             env.close()
         device = device_named(config.device)
+        config = replace(config, agent=with_task_values(config, dataset))
         torch.manual_seed(config.seed)
         agent = AGENTS[config.agent_name][1](config.agent, dataset.obs_dim, dataset.act_dim, device)
-        scale = reward_scale(config)
-        sampler = Sampler(dataset, config.agent.batch_size, device, config.seed, low, high, scale)
+        sampler = agent.sampler(dataset, config.seed, low, high, reward_scale(config))
     except (ValueError, gymnasium.error.Error) as error:
         raise UsageError(str(error)) from error
-    return (low, high), dataset, agent, sampler
+    return Parts(config, (low, high), dataset, agent, sampler)
+
+
+def with_task_values(config: TrainConfig, dataset: OfflineDataset) -> Any:
+    """The agent's settings, with the cost limit and the episode length that the task has where they are null.
+
+    The limit is the smallest at which the task is judged; the length is DSRL's horizon, elsewhere that of the data's
+    longest episode.
+    """
+    agent, task = config.agent, find_task(config.env)
+    values: dict[str, Any] = {}
+    if agent.limit_use != "none" and agent.cost_limit is None:
+        values["cost_limit"] = min(cost_limits(config.env))
+    if getattr(agent, "episode_length", 0) is None:
+        values["episode_length"] = task.horizon if task is not None else int(dataset.episode_lengths.max())
+    return replace(agent, **values) if values else agent
 
 
 def environment(config: TrainConfig) -> Any:

@@ -85,8 +85,10 @@ def evaluate_run(run: RunFolder, protocol: Protocol, device: torch.device | str 
     """
     agent, config, step = load_agent(run, device)
     data = read_json(run.data)
-    episodes = protocol.run(agent.policy(*action_bounds(run)), config.env)
     limits = protocol.limits(config.env)
+    # An agent that takes its limit when it acts gets the one that was asked for; among several, its training's own.
+    asked = limits[0] if config.agent.limit_use == "acting" and len(limits) == 1 else None
+    episodes = protocol.run(agent.policy(*action_bounds(run), cost_limit=asked), config.env)
     facts = {
         "policy": str(run.path),
         "env": config.env,

@@ -7,7 +7,7 @@ import torch
 
 from saferl.agents import AGENTS, Agent
 from saferl.command_line import UsageError
-from saferl.policy import TorchPolicy
+from saferl.policy import Policy
 from saferl.training.checkpoint import checkpoint_step, checkpoints, load_weights
 from saferl.training.config import TrainConfig, parse_training
 from saferl.training.run_folder import RunFolder, open_run, read_json
@@ -36,13 +36,14 @@ def action_bounds(run: RunFolder) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(data["action_low"], np.float32), np.asarray(data["action_high"], np.float32)
 
 
-def load_policy(run: str | Path, device: torch.device | str = "cpu") -> TorchPolicy:
+def load_policy(run: str | Path, device: torch.device | str = "cpu", cost_limit: float | None = None) -> Policy:
     """The policy of a run folder: ``load_policy("runs/...").act(observations (B, obs_dim)) -> (B, act_dim)``.
 
     Needs neither the environment nor the data, so it runs where only the weights are, on a robot for example.
+    ``cost_limit`` is for agents that take one when they act (CDT, CAPS); None keeps that of their training.
 
     Raises: UsageError if the folder is not a run, has no checkpoint or is damaged.
     """
     folder = open_run(run)
     agent, _, _ = load_agent(folder, device)
-    return agent.policy(*action_bounds(folder))
+    return agent.policy(*action_bounds(folder), cost_limit)

@@ -8,11 +8,10 @@ import torch
 import yaml
 
 from saferl.agents import FISOR, FISORConfig
+from saferl.agents.bellman import bellman_target, cost_value_threshold
 from saferl.agents.feasibility import (
     Weighting,
-    bellman_target,
     cosine_rate,
-    cost_value_threshold,
     expectile_loss,
     feasibility_weights,
     reversed_expectile_loss,

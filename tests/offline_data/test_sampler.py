@@ -29,8 +29,19 @@ def test_every_field_of_a_batch_comes_from_the_same_row():
 def test_shapes_and_types():
     batch = sampler().sample()
     assert (batch.observations.shape, batch.actions.shape, batch.rewards.shape) == ((64, 3), (64, 2), (64,))
-    assert {value.dtype for value in vars(batch).values()} == {torch.float32}
+    assert {value.dtype for value in vars(batch).values() if value is not None} == {torch.float32}
     assert sampler(toy((ROWS,))).sample().margins is None
+
+
+def test_further_columns_come_with_their_rows():
+    data = toy()
+    count = len(data)
+    stream = Sampler(data, 64, columns={"starts": np.arange(count) % 7 == 0, "episode_costs": np.arange(count) * 2.0})
+    batch = stream.sample()
+    rows = batch.observations[:, 0]
+    torch.testing.assert_close(batch.starts, (rows % 7 == 0).float())
+    torch.testing.assert_close(batch.episode_costs, rows * 2)
+    torch.testing.assert_close(batch.head(5).starts, batch.starts[:5])
 
 
 def test_rows_are_drawn_uniformly_and_with_replacement():
