@@ -191,7 +191,7 @@ class CMDP:
             seed: of all draws.
         """
         rng = np.random.default_rng(seed)
-        n, m = self.rewards.shape
+        n = len(self.start)
         plans = {name: np.tile(shares, (n, 1)) for name, shares in BEHAVIOURS.items()}
         if isinstance(behaviour, str):
             choices = np.stack(list(plans.values()) if behaviour == "mixed" else [plans[behaviour]])
@@ -199,7 +199,7 @@ class CMDP:
             choices = np.asarray(behaviour, np.float64)[None]
         kind = rng.integers(len(choices), size=n_episodes)
         state = _drawn(np.tile(self.start, (n_episodes, 1)), rng)
-        columns: list[tuple[Array, ...]] = []
+        columns: list[tuple[NDArray[Any], ...]] = []
         for _ in range(self.horizon):
             index = _drawn(choices[kind, state], rng)
             action = CENTRES[index] + rng.uniform(-SPREAD, SPREAD, n_episodes)
