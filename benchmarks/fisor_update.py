@@ -10,16 +10,14 @@ so that other load hits all alike. Figures are processor seconds, the best round
 
 import argparse
 import importlib.util
-import multiprocessing
-import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.connection import Connection
+from functools import partial
 
 import torch
 
 from benchmarks.fisor_plain import PlainFISOR
+from benchmarks.turns import best_rounds
 from saferl.agents import FISOR, FISORConfig
 from saferl.offline_data.batch import Batch
 
@@ -74,47 +72,10 @@ def jax_work(config: FISORConfig) -> Work:
     return lambda: peer.update(batch)["policy/loss"].block_until_ready(), lambda: peer.act(one).block_until_ready()
 
 
-def serve(version: str, config: FISORConfig, threads: int, device: str, line: Connection) -> None:
-    """Warm up, then time one round, (update, action) in (processor, wall) seconds, for each message."""
-    if device == "cpu":
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    torch.set_num_threads(threads)
+def calls(version: str, config: FISORConfig, device: str) -> list[tuple[Callable[[], object], int]]:
+    """An update and an action, with their repeats in a round."""
     update, act = jax_work(config) if version == JAX else torch_work(version, config, device)
-    for _ in range(3):
-        update()
-        act()
-    line.send("ready")
-    while line.recv() == "round":
-        line.send([timed(update, UPDATES), timed(act, ACTIONS)])
-
-
-def timed(call: Callable[[], object], repeats: int) -> tuple[float, float]:
-    cpu, wall = time.process_time(), time.perf_counter()
-    for _ in range(repeats):
-        call()
-    return (time.process_time() - cpu) / repeats, (time.perf_counter() - wall) / repeats
-
-
-def best_of(versions: dict[str, tuple[str, FISORConfig]], threads: int, device: str, rounds: int) -> dict[str, list]:
-    """For each label the least (processor, wall) seconds of an update and of an action."""
-    context, lines, processes = multiprocessing.get_context("spawn"), {}, []
-    for label, (version, config) in versions.items():
-        lines[label], theirs = context.Pipe()
-        processes.append(context.Process(target=serve, args=(version, config, threads, device, theirs), daemon=True))
-        processes[-1].start()
-        lines[label].recv()  # one after the other: they compile
-    seen: dict[str, list] = {label: [] for label in versions}
-    for _ in range(rounds):
-        for label, line in lines.items():
-            line.send("round")
-            seen[label].append(line.recv())
-    for line, process in zip(lines.values(), processes, strict=True):
-        line.send("stop")
-        process.join()
-    return {
-        label: [tuple(min(r[kind][clock] for r in results) for clock in (0, 1)) for kind in (0, 1)]
-        for label, results in seen.items()
-    }
+    return [(update, UPDATES), (act, ACTIONS)]
 
 
 def main() -> None:
@@ -139,7 +100,9 @@ def main() -> None:
             print("JAX is not installed (pip install saferl[bench]); compared with plain PyTorch only.")
     clock, unit = (0, "processor") if arguments.device == "cpu" else (1, "wall")
     for threads in arguments.threads:
-        best = best_of(versions, threads, arguments.device, arguments.rounds)
+        makers = {label: partial(calls, *version, arguments.device) for label, version in versions.items()}
+        timings = best_rounds(makers, threads, arguments.rounds, pin=arguments.device == "cpu")
+        best = {label: [(each.processor, each.wall) for each in both] for label, both in timings.items()}
         print(f"\n{threads} thread(s), {arguments.device}: ms of {unit} time (ms of wall time)")
         for label, (update, act) in best.items():
             print(
