@@ -93,6 +93,35 @@ def test_actions_are_clipped_to_the_box_and_costs_counted():
     assert episodes.successes is None
 
 
+class Spender:
+    """A policy that adds up what it is told, per environment, and starts anew where an episode ends."""
+
+    def __init__(self, width):
+        self.spent, self.calls, self.finished = np.zeros(width), 0, []
+
+    def act(self, observations):
+        self.calls += 1
+        return POLICY.act(observations)
+
+    def observe(self, rewards, costs):
+        assert self.calls == 1  # once for each step, behind act
+        self.calls = 0
+        self.spent += costs
+
+    def reset(self, mask=None, seed=None):
+        if mask is not None:
+            self.finished += self.spent[mask].tolist()
+            self.spent[mask] = 0
+
+
+def test_a_policy_with_a_budget_sees_every_cost_of_its_episode():
+    spender = Spender(3)
+    episodes = rollout(spender, "point_robot", episode_seeds(11, 9), num_envs=3)
+    assert max(episodes.costs) > 0
+    assert set(spender.finished) <= set(episodes.costs)
+    assert len(spender.finished) >= 6  # the last three end without a reset behind them
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
