@@ -5,13 +5,21 @@ import pytest
 import torch
 
 from saferl.agents import AGENTS
-from saferl.offline_data import Sampler
 from saferl.offline_data.point_robot import generate
 from saferl.training.checkpoint import load_checkpoint, save_checkpoint
 
 OBS, ACT = 11, 2
 DATA = generate(n=1_000, seed=0)
-SMALL = {"hidden": 16, "critic_hidden": 16, "blocks": 1, "batch_size": 32, "critic_batch_size": 16, "candidates": 3}
+SMALL = {
+    "hidden": 16,
+    "critic_hidden": 16,
+    "blocks": 1,
+    "batch_size": 32,
+    "critic_batch_size": 16,
+    "candidates": 3,
+    "cost_limit": 10.0,
+    "episode_length": 100,
+}
 
 
 @pytest.fixture(params=list(AGENTS))
@@ -24,7 +32,8 @@ def make(name, seed=0):
     fields = config_class.__dataclass_fields__
     config = config_class(**{key: value for key, value in SMALL.items() if key in fields})
     torch.manual_seed(seed)
-    return agent_class(config, OBS, ACT, "cpu"), Sampler(DATA, config.batch_size, seed=seed)
+    agent = agent_class(config, OBS, ACT, "cpu")
+    return agent, agent.sampler(DATA, seed)
 
 
 def test_update_returns_finite_scalars_under_the_same_names(name):
