@@ -57,7 +57,7 @@ class _Dense(torch.autograd.Function):
         rows, weight, out = ctx.saved_tensors  # type: ignore[attr-defined]
         row_type, weight_type = ctx.dtypes  # type: ignore[attr-defined]
         if ctx.relu:  # type: ignore[attr-defined]
-            gradient = torch.where(out > 0, gradient, 0)
+            gradient = torch.ops.aten.threshold_backward(gradient, out, 0)  # where(out > 0, gradient, 0), but faster
         of_rows = _product(gradient, weight.t()).to(row_type) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
         if not ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
             return of_rows, None, None, None, None  # a frozen layer: weight and bias come without gradient together
