@@ -11,6 +11,7 @@ import torch
 
 from saferl.agents import AGENTS
 from saferl.command_line import UsageError, unknown
+from saferl.offline_data.filter_settings import parse_filters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +20,16 @@ class DataConfig:
 
     path: str | None = None  # a DSRL HDF5 file; None looks in the cache, then downloads or generates
     reward_scale: float | str = "dsrl"  # "dsrl" or the factor itself
+    filters: Any = None  # mapping of names to values, see parse_filters
+    filter_seed: int = 1234
 
     def __post_init__(self) -> None:
         if isinstance(self.reward_scale, str) and self.reward_scale != "dsrl":
             raise ValueError(f"data.reward_scale must be dsrl or a number > 0; got {self.reward_scale!r}.")
         if not isinstance(self.reward_scale, str) and not 0 < self.reward_scale < float("inf"):
             raise ValueError(f"data.reward_scale must be dsrl or a number > 0; got {self.reward_scale}.")
+        if self.filter_seed < 0:
+            raise ValueError(f"data.filter_seed must be >= 0; got {self.filter_seed}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,7 @@ class TrainConfig:
             raise ValueError(f"eval_episodes must be >= 0 (0: no evaluation); got {self.eval_episodes}.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in 0 .. 2**32 - 1; got {self.seed}.")
+        parse_filters(self.data.filters, self.env)  # raises DatasetError, a ValueError
 
 
 def device_named(name: str) -> torch.device:

@@ -14,6 +14,7 @@ from saferl.envs.errors import MissingPackageError
 from saferl.envs.tasks import find_task
 from saferl.evaluation.scores import cost_limits
 from saferl.offline_data import OfflineDataset
+from saferl.offline_data.filters import filtered
 from saferl.offline_data.loading import load_dataset
 from saferl.training.config import TrainConfig, device_named
 
@@ -33,6 +34,7 @@ def make_parts(config: TrainConfig) -> Parts:
     try:
         env = environment(config)
         dataset = load_dataset(saferl.envs.full_id(config.env), config.data.path)
+        dataset = filtered(dataset, config.data.filters, config.data.filter_seed, config.env)
         if env is None:  # only for DSRL's tasks, whose action boxes are all [-1, 1]; load_dataset checked the sizes
             low, high = np.full(dataset.act_dim, -1.0, np.float32), np.full(dataset.act_dim, 1.0, np.float32)
         else:
