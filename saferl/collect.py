@@ -105,7 +105,8 @@ def command_for(config: CollectConfig) -> str:
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        group = isinstance(value, dict) and key != "filters"  # that mapping is one setting
+        flat |= _flat(value, f"{prefix}{key}.") if group else {prefix + key: value}
     return flat
 
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from saferl.offline_data.dataset import DatasetError, OfflineDataset, concatenate
+from saferl.offline_data.filters import filtered
 from saferl.offline_data.hdf5 import load_hdf5, save_hdf5
 from saferl.offline_data.loading import load_dataset
 from saferl.offline_data.minari_io import load_minari, save_minari
@@ -17,6 +18,7 @@ __all__ = [
     "OfflineDataset",
     "Sampler",
     "concatenate",
+    "filtered",
     "load_dataset",
     "load_hdf5",
     "load_minari",

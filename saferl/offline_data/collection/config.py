@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saferl.offline_data.collection.pid import CostLimit, PIDConfig
+from saferl.offline_data.filter_settings import parse_filters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ class CollectConfig:
     random_episodes: int = 20
     max_cost: float | None = None  # costlier episodes are dropped; None takes DSRL's greatest where the task has one
     envs: int = 8  # stepped together
+    filters: Any = None  # of the final dataset, mapping of names to values, see parse_filters
     ppo: PPOConfig = field(default_factory=PPOConfig)
     pid: PIDConfig = field(default_factory=PIDConfig)
 
@@ -75,6 +77,7 @@ class CollectConfig:
                 raise ValueError(f"noise: every value must be a finite number >= 0; got {noise}.")
         if self.max_cost is not None and not self.max_cost >= 0:
             raise ValueError(f"max_cost must be >= 0, or null; got {self.max_cost}.")
+        parse_filters(self.filters, self.env)  # raises DatasetError, a ValueError, now and not after the trainings
         least = self.ppo.rollout * self.envs * self.stages
         if self.steps < least:
             raise ValueError(

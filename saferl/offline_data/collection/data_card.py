@@ -38,6 +38,7 @@ def data_card(
         "env": config.env,
         "seed": config.seed,
         "settings": dataclasses.asdict(config),
+        "filters": dataset.metadata.get("filters"),
         "transitions": len(dataset),
         "episodes": dataset.n_episodes,
         "episode_length": _spread(lengths),
@@ -107,6 +108,7 @@ def markdown(card: Card) -> str:
         f"Episodes without cost: {card['episodes_without_cost']}. Best reward return: {best or '-'}.",
         f"Episodes that the task ended: {card['terminal_episodes']}; the others ran out of time.",
         "",
+        f"Filters: {card.get('filters') or 'none'}.",
         f"Seed {card['seed']}. Command: `{facts.get('command', '?')}`",
         f"Made with Python {facts.get('python', '?')}; {versions}; saferl {facts.get('saferl', '?')}, "
         f"commit {facts.get('commit') or 'unknown'}.",

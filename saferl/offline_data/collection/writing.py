@@ -12,6 +12,7 @@ from saferl.offline_data.collection.loop import Report, collect_stages, derived_
 from saferl.offline_data.collection.recorder import Episode
 from saferl.offline_data.collection.store import StageFile, thinned, transitions
 from saferl.offline_data.dataset import OfflineDataset
+from saferl.offline_data.filters import filtered_episodes
 from saferl.offline_data.hdf5 import save_hdf5
 
 
@@ -46,10 +47,10 @@ def collect(config: CollectConfig, folder: Path, facts: dict[str, Any], report: 
 
 
 def assembled(config: CollectConfig, stages: list[StageFile]) -> tuple[OfflineDataset, list[str]]:
-    """All stages thinned together to ``config.trajectories``.
+    """All stages thinned together to ``config.trajectories``, then under ``config.filters``.
 
     Returns: the dataset and, for each of its episodes, who made it.
-    Raises: ValueError if no episode is left.
+    Raises: ValueError if no episode is left, or a filter finds too few.
     """
     totals = np.concatenate([stage.totals for stage in stages])  # (E, 2)
     if not len(totals):
@@ -71,4 +72,7 @@ def assembled(config: CollectConfig, stages: list[StageFile]) -> tuple[OfflineDa
         "seed": config.seed,
         "recipe": "saferl.collect: PPO with a PID Lagrangian multiplier at several cost limits; see the data card",
     }
-    return OfflineDataset(**transitions(episodes), metadata=metadata, source=config.env), sources
+    dataset = OfflineDataset(**transitions(episodes), metadata=metadata, source=config.env)
+    seed = derived_seed(config.seed, "filters")
+    dataset, stayed = filtered_episodes(dataset, config.filters, seed, config.env)
+    return dataset, [sources[episode] for episode in stayed]
