@@ -52,7 +52,8 @@ def filtered(dataset: OfflineDataset, spec: Any, seed: int, env_id: str | None =
     """The dataset under several filters by name, applied in the order density, inpaint, outlier, epsilon, noise.
 
     Each filter measures its ranges on what the one before it left. Inpainting comes before the outliers so that it
-    removes none of them; DSRL draws the outliers first and spares them.
+    removes none of them; DSRL draws the outliers first and spares them. Epsilon takes outliers for safe episodes,
+    as a learner would.
 
     Args:
         dataset: stays as it is.
