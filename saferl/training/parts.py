@@ -1,5 +1,6 @@
 """What a training is put together from: action box, dataset, agent and sampler."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -29,11 +30,17 @@ class Parts(NamedTuple):
     sampler: BatchSource
 
 
-def make_parts(config: TrainConfig) -> Parts:
-    """Put a training together; seeds torch. Raises: UsageError for what the user can mend."""
+def make_parts(config: TrainConfig, load: Callable[[str, str | None], OfflineDataset] = load_dataset) -> Parts:
+    """Put a training together; seeds torch.
+
+    Args:
+        config: the settings.
+        load: gives the data of an environment's id and a path; a process with many trainings may keep the last ones.
+    Raises: UsageError for what the user can mend.
+    """
     try:
         env = environment(config)
-        dataset = load_dataset(saferl.envs.full_id(config.env), config.data.path)
+        dataset = load(saferl.envs.full_id(config.env), config.data.path)
         dataset = filtered(dataset, config.data.filters, config.data.filter_seed, config.env)
         if env is None:  # only for DSRL's tasks, whose action boxes are all [-1, 1]; load_dataset checked the sizes
             low, high = np.full(dataset.act_dim, -1.0, np.float32), np.full(dataset.act_dim, 1.0, np.float32)
