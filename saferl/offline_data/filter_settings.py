@@ -166,7 +166,7 @@ def _grid(value: Any, env_id: str | None) -> Grid:
         return DENSITY_PRESETS[value]
     if not _is_number(value):
         raise DatasetError(f"filters.density must be a number, a preset's key or a mapping of a grid; got {value!r}.")
-    dsrl_id = _dsrl_id(env_id)
+    dsrl_id = None if env_id is None else _dsrl_id(env_id)
     preset = DENSITY_PRESETS.get(f"{dsrl_id}_density{value:g}")
     if preset is None:
         numbers = [key.rpartition("_density")[2] for key in DENSITY_PRESETS if key.startswith(f"{dsrl_id}_density")]
@@ -186,12 +186,19 @@ def _judged_limit(env_id: str | None) -> float | None:
     return min(cost_limits(_dsrl_id(env_id)))
 
 
-def _dsrl_id(env_id: str | None) -> str:
-    """DSRL's id of the task that has this id or whose simulator has it; any other id comes back as it is."""
+def _dsrl_id(env_id: str) -> str:
+    """DSRL's id of the task that has this id or whose simulator has it; the full one of any other environment.
+
+    Raises: DatasetError with close matches if there is no such environment.
+    """
+    from saferl.envs import full_id
     from saferl.envs.tasks import TASKS
 
-    same = [task.env_id for task in TASKS.values() if env_id in (task.env_id, task.simulator_id)]
-    return same[0] if same else str(env_id)
+    try:
+        known = full_id(env_id)
+    except ValueError as error:
+        raise DatasetError(str(error)) from error
+    return next((task.env_id for task in TASKS.values() if known in (task.env_id, task.simulator_id)), known)
 
 
 def _built(cls: type, values: Mapping[str, Any], prefix: str) -> Any:

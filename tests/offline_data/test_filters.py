@@ -434,6 +434,12 @@ def test_data_of_no_known_environment_need_a_limit_and_a_grid():
     assert filtered(dataset, {"density": f"{CAR}_density0.5", "epsilon": 1, "cost_limit": 6}, seed=0).n_episodes < 400
 
 
+@pytest.mark.parametrize("spec", [{"density": 0.5}, {"outlier": 0.1}, {"epsilon": 1}])
+def test_a_wrong_environment_costs_one_line_with_the_close_match(spec):
+    with pytest.raises(DatasetError, match=rf"^no environment named 'OfflineCarCircl-v0'. Did you mean {CAR} or .*\?$"):
+        filtered(cloud(), spec, seed=0, env_id="OfflineCarCircl-v0")
+
+
 def test_the_guides_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     guide = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
