@@ -170,7 +170,7 @@ def test_the_multiplier_is_part_of_the_state():
 def test_it_solves_the_tabular_task(limit):
     """Within 3 % of the rewards' range and 0.1 of the limit; the weight is small beside the gaps between values."""
     learner = agent(limit, conservative_weight=0.1)
-    train(learner, ROAD.dataset(1000), updates=1200)
+    train(learner, ROAD.dataset(1000), updates=900)
     shortfall, excess = ROAD.gap(learner, limit, samples=1)
     assert shortfall < 0.03
     assert excess < 0.1
@@ -178,8 +178,8 @@ def test_it_solves_the_tabular_task(limit):
 
 def test_without_a_limit_it_earns_what_there_is():
     learner = agent(lagrangian=False, conservative_weight=0.1)
-    train(learner, ROAD.dataset(1000), updates=800)
-    assert ROAD.gap(learner, math.inf, samples=1)[0] < 0.05
+    train(learner, ROAD.dataset(1000), updates=500)
+    assert ROAD.gap(learner, math.inf, samples=1)[0] < 0.08
 
 
 @pytest.mark.parametrize(
