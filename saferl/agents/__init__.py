@@ -3,6 +3,7 @@
 from saferl.agents.agent import Agent, AgentConfig, BatchSource
 from saferl.agents.bc import BC, BCConfig
 from saferl.agents.carl import CARL, CARLConfig
+from saferl.agents.ccac import CCAC, CCACConfig
 from saferl.agents.coptidice import COptiDICE, COptiDICEConfig
 from saferl.agents.cql import CQL, CQLConfig
 from saferl.agents.fisor import FISOR, FISORConfig
@@ -15,12 +16,14 @@ AGENTS: dict[str, tuple[type, type[Agent]]] = {
     "cql": (CQLConfig, CQL),
     "carl": (CARLConfig, CARL),
     "o3srl": (O3SRLConfig, O3SRL),
+    "ccac": (CCACConfig, CCAC),
 }
 
 __all__ = [
     "AGENTS",
     "BC",
     "CARL",
+    "CCAC",
     "CQL",
     "FISOR",
     "O3SRL",
@@ -29,6 +32,7 @@ __all__ = [
     "BCConfig",
     "BatchSource",
     "CARLConfig",
+    "CCACConfig",
     "COptiDICE",
     "COptiDICEConfig",
     "CQLConfig",

@@ -17,6 +17,9 @@ SMALL = {
     "batch_size": 32,
     "critic_batch_size": 16,
     "candidates": 3,
+    "vae_hidden": 16,
+    "warm_up": 2,
+    "vae_latent_dim": 4,
     "cost_limit": 10.0,
     "episode_length": 100,
 }
