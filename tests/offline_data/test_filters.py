@@ -182,7 +182,12 @@ def slow_inpaint(dataset, ranges):
 
 @pytest.mark.parametrize(
     "ranges",
-    [[(0.2, 0.4, 0.5, 0.8)], [(0, 1, 0.75, 1)], [(0.5, 1, 0, 0.5), (0.4, 0.6, 0.25, 0.75), (0, 0, 0, 0.3)]],
+    [
+        [(0.2, 0.4, 0.5, 0.8)],
+        [(0, 1, 0.75, 1)],
+        [(0.5, 1, 0, 0.5), (0.4, 0.6, 0.25, 0.75), (0, 0, 0, 0.3)],
+        [(0.7, 1, 0, 1), (0.6, 0.6, 0, 0.5)],
+    ],
 )
 def test_ranges_are_cut_out_as_the_slow_rewrite_does(ranges):
     dataset = cloud()
