@@ -2,9 +2,12 @@
 
 from saferl.agents.agent import Agent, AgentConfig, BatchSource
 from saferl.agents.bc import BC, BCConfig
+from saferl.agents.bcq_lag import BCQLag, BCQLagConfig
+from saferl.agents.bear_lag import BEARLag, BEARLagConfig
 from saferl.agents.carl import CARL, CARLConfig
 from saferl.agents.ccac import CCAC, CCACConfig
 from saferl.agents.coptidice import COptiDICE, COptiDICEConfig
+from saferl.agents.cpq import CPQ, CPQConfig
 from saferl.agents.cql import CQL, CQLConfig
 from saferl.agents.fisor import FISOR, FISORConfig
 from saferl.agents.o3srl import O3SRL, O3SRLConfig
@@ -12,6 +15,9 @@ from saferl.agents.o3srl import O3SRL, O3SRLConfig
 AGENTS: dict[str, tuple[type, type[Agent]]] = {
     "fisor": (FISORConfig, FISOR),
     "bc": (BCConfig, BC),
+    "bcq_lag": (BCQLagConfig, BCQLag),
+    "bear_lag": (BEARLagConfig, BEARLag),
+    "cpq": (CPQConfig, CPQ),
     "coptidice": (COptiDICEConfig, COptiDICE),
     "cql": (CQLConfig, CQL),
     "carl": (CARLConfig, CARL),
@@ -24,17 +30,23 @@ __all__ = [
     "BC",
     "CARL",
     "CCAC",
+    "CPQ",
     "CQL",
     "FISOR",
     "O3SRL",
     "Agent",
     "AgentConfig",
     "BCConfig",
+    "BCQLag",
+    "BCQLagConfig",
+    "BEARLag",
+    "BEARLagConfig",
     "BatchSource",
     "CARLConfig",
     "CCACConfig",
     "COptiDICE",
     "COptiDICEConfig",
+    "CPQConfig",
     "CQLConfig",
     "FISORConfig",
     "O3SRLConfig",

@@ -40,8 +40,10 @@ class MLP(nn.Module):
         """
         (count, per_state, _), size = candidates.shape, states.shape[1]
         weight, bias = self._layer(0, frozen=False)
-        of_state = dense(states, weight[:, :size], bias, dtype=self.dtype)
-        of_candidate = dense(candidates.flatten(0, 1), weight[:, size:], torch.zeros_like(bias), dtype=self.dtype)
+        # Copies of the two parts: oneDNN falls back to a loop for weights whose rows are apart in memory.
+        of_state = dense(states, weight[:, :size].contiguous(), bias, dtype=self.dtype)
+        per_candidate = weight[:, size:].contiguous()
+        of_candidate = dense(candidates.flatten(0, 1), per_candidate, torch.zeros_like(bias), dtype=self.dtype)
         first = of_candidate.unflatten(0, (count, per_state)) + of_state.unsqueeze(1)  # (B, N, h)
         return self._from(first.flatten(0, 1).relu(), 1, frozen=False).unflatten(0, (count, per_state))
 
@@ -103,9 +105,16 @@ class EnsembleMLP(nn.Module):
         weights, biases = self._chosen(members)
         of_state = torch.baddbmm(biases[0], states.expand(len(weights[0]), *states.shape), weights[0][:, :size])
         flat = candidates.flatten(0, 1)
-        of_candidate = torch.bmm(flat.expand(len(weights[0]), *flat.shape), weights[0][:, size:])  # (K, B N, h)
-        first = of_candidate.unflatten(1, (count, per_state)).add_(of_state.unsqueeze(2)).flatten(1, 2)
-        return _products(first.relu_(), weights[1:], biases[1:], self.dtype).view(-1, count, per_state)
+        outputs = []
+        for member, state_part in enumerate(of_state):  # one at a time: its activations then stay in the cache
+            first = (flat @ weights[0][member, size:]).view(count, per_state, -1) + state_part.unsqueeze(1)
+            rows = first.flatten(0, 1).relu().unsqueeze(0)  # (1, B N, h)
+            rest = (
+                [each[member : member + 1] for each in weights[1:]],
+                [each[member : member + 1] for each in biases[1:]],
+            )
+            outputs.append(_products(rows, *rest, self.dtype))
+        return torch.cat(outputs).view(-1, count, per_state)
 
     def _chosen(self, members: slice, frozen: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         weights, biases = [each[members] for each in self.weights], [each[members] for each in self.biases]

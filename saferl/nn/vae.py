@@ -12,13 +12,13 @@ PRIOR_LIMIT = 0.5  # drawn latents are clipped to +- this: BCQ keeps to the dens
 
 
 class Encoding(NamedTuple):
-    """The latent Gaussian of B pairs (s, a)."""
+    """The latent Gaussians of pairs (s, a)."""
 
-    mean: Tensor  # (B, latent_dim)
-    log_std: Tensor  # (B, latent_dim)
+    mean: Tensor  # (..., latent_dim)
+    log_std: Tensor  # (..., latent_dim)
 
     def divergence(self) -> Tensor:
-        """KL(N(mean, std^2) || N(0, 1)) (B, latent_dim), dimension by dimension."""
+        """KL(N(mean, std^2) || N(0, 1)) (..., latent_dim), dimension by dimension."""
         return 0.5 * (self.mean.square() + (2 * self.log_std).exp() - 1) - self.log_std
 
 
@@ -41,8 +41,11 @@ class ActionVAE(nn.Module):
 
     def encode(self, observations: Tensor, actions: Tensor) -> Encoding:
         """The latent Gaussian of pairs (B, obs_dim), (B, act_dim)."""
-        mean, log_std = self.encoder(torch.cat([observations, actions], dim=1)).chunk(2, dim=1)
-        return Encoding(mean, log_std.clamp(*LOG_STD_LIMITS))
+        return _encoding(self.encoder(torch.cat([observations, actions], dim=1)))
+
+    def encode_candidates(self, observations: Tensor, actions: Tensor) -> Encoding:
+        """The latent Gaussians (B, N, latent_dim) of N actions (B, N, act_dim) at each observation (B, obs_dim)."""
+        return _encoding(self.encoder.over_candidates(observations, actions))
 
     def loss(self, observations: Tensor, actions: Tensor, divergence_weight: float = 0.5) -> Tensor:
         """Mean squared error of the decoded actions plus the weighted divergence, both means over rows and dims."""
@@ -56,3 +59,8 @@ class ActionVAE(nn.Module):
         shape = (len(observations), count, self.latent_dim)
         latents = torch.empty(shape, device=observations.device).normal_(generator=generator)
         return self.decoder.over_candidates(observations, latents.clamp_(-PRIOR_LIMIT, PRIOR_LIMIT))
+
+
+def _encoding(output: Tensor) -> Encoding:
+    mean, log_std = output.chunk(2, dim=-1)
+    return Encoding(mean, log_std.clamp(*LOG_STD_LIMITS))

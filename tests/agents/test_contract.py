@@ -18,6 +18,7 @@ SMALL = {
     "critic_batch_size": 16,
     "candidates": 3,
     "vae_hidden": 16,
+    "discrepancy_samples": 3,
     "warm_up": 2,
     "vae_latent_dim": 4,
     "cost_limit": 10.0,
