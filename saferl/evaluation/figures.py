@@ -38,7 +38,7 @@ def learning_curves(lines: Sequence[Mapping[str, Any]], path: Path, title: str) 
         panels.setdefault(_panel(key), []).append(key)
     if all(line.get("eval/violations") == line.get("eval/cost") for line in lines):
         panels.pop(_panel("eval/violations"), None)  # every cost is 0 or 1
-    figure = _figure(columns := min(3, max(1, len(panels))), math.ceil(len(panels) / columns), 4.2, 2.9)
+    figure = new_figure(columns := min(3, max(1, len(panels))), math.ceil(len(panels) / columns), 4.2, 2.9)
     for axes, (panel, keys) in zip(figure.axes, panels.items()):
         evaluation = keys[0].startswith("eval/")
         for key, colour in zip(keys, _CYCLE * len(keys)):
@@ -82,7 +82,7 @@ def return_cost_scatter(
         path: the PNG.
         title: above the picture.
     """
-    figure = _figure(1, 1, 6.4, 4.4)
+    figure = new_figure(1, 1, 6.4, 4.4)
     axes = figure.axes[0]
     if data is not None:
         returns, costs = np.asarray(data[0]), np.asarray(data[1])
@@ -115,7 +115,7 @@ def feasible_region(maps: Sequence[RegionMap], path: Path, title: str) -> None:
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Circle, Patch
 
-    figure = _figure(len(maps), 1, 3.7, 3.9)
+    figure = new_figure(len(maps), 1, 3.7, 3.9)
     extent = (-ARENA, ARENA, -ARENA, ARENA)
     kinds = (
         ("white", "feasible"),
@@ -147,7 +147,7 @@ def feasible_region(maps: Sequence[RegionMap], path: Path, title: str) -> None:
     _save(figure, path, title)
 
 
-def _figure(columns: int, rows: int, width: float, height: float) -> "Figure":
+def new_figure(columns: int, rows: int, width: float, height: float) -> "Figure":
     """A figure of panels, each ``width`` by ``height`` inches; no window is opened and no global state touched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
