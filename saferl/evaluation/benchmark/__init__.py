@@ -19,7 +19,7 @@ def write_results(
     title: str,
     command: str,
     published: bool = False,
-    extra_facts: Mapping[str, str] | None = None,
+    extra_facts: Mapping[str, object] | None = None,
 ) -> list[Path]:
     """Write results.csv, episodes.csv, table.md, table.tex, pictures and report.html into ``folder``.
 

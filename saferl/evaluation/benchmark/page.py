@@ -60,7 +60,7 @@ def report_page(
     command: str,
     figures: Mapping[str, "Figure"],
     published: bool,
-    extra_facts: Mapping[str, str],
+    extra_facts: Mapping[str, object],
 ) -> str:
     """The whole page.
 

@@ -55,7 +55,7 @@ def test_the_folder_holds_tables_pictures_and_a_page_that_needs_nothing_else(tmp
     rows = [
         result(agent, task, seed, limit, gain, cost)
         for agent, gain, cost in (("bc", 0.8, 50.0), ("cpq", 0.4, 5.0))
-        for task in ("PointCircle1", "CarCircle1")
+        for task in ("CarPush1", "CarPush2")
         for seed in (0, 1, 2)
         for limit in (20.0, 40.0)
     ]
