@@ -40,7 +40,8 @@ def test_a_run_folder_holds_what_the_manual_says(run):
 
 def test_the_settings_are_written_resolved(run):
     settings = yaml.safe_load((run / "config.yaml").read_text())
-    assert settings["agent"] == {"name": "bc", "preset": "bc", "lr": 1e-3, "hidden": 16, "batch_size": 32}
+    defaults = {"episodes": "all", "cost_limit": None, "lr": 1e-3, "precision": "float32"}
+    assert settings["agent"] == {"name": "bc", "preset": "bc", "hidden": 16, "batch_size": 32, **defaults}
     assert (settings["steps"], settings["seed"], settings["data"]["reward_scale"]) == (40, 3, "dsrl")
 
 
@@ -65,9 +66,10 @@ def test_the_policy_of_a_run_acts_as_its_weights_say(run):
     weights = load_file(checkpoints(run / "checkpoints")[-1] / "weights.safetensors")
     observations = np.random.default_rng(0).normal(size=(6, 11)).astype(np.float32)
     hidden = observations
-    for layer in (0, 2):
-        hidden = np.maximum(hidden @ weights[f"actor.{layer}.weight"].T + weights[f"actor.{layer}.bias"], 0)
-    expected = np.tanh(hidden @ weights["actor.4.weight"].T + weights["actor.4.bias"])
+    for layer in (0, 1):
+        weight, bias = weights[f"actor.layers.{layer}.weight"], weights[f"actor.layers.{layer}.bias"]
+        hidden = np.maximum(hidden @ weight.T + bias, 0)
+    expected = np.tanh(hidden @ weights["actor.layers.2.weight"].T + weights["actor.layers.2.bias"])
     np.testing.assert_allclose(saferl.load_policy(run).act(observations), expected, atol=1e-6)
 
 

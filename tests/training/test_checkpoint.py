@@ -78,7 +78,7 @@ def test_the_random_streams_continue(agent, sampler, tmp_path):
 def test_weights_that_are_not_finite_are_not_saved(agent, sampler, tmp_path):
     good = save_checkpoint(tmp_path, 10, agent, sampler)
     next(iter(agent.parameters())).data[0, 0] = float("nan")
-    with pytest.raises(NotFiniteError, match=r"step 20: actor.0.weight is NaN") as error:
+    with pytest.raises(NotFiniteError, match=r"step 20: actor.layers.0.weight is NaN") as error:
         save_checkpoint(tmp_path, 20, agent, sampler)
     assert str(good) in str(error.value)
     assert checkpoints(tmp_path) == [good]
