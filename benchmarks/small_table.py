@@ -1,0 +1,64 @@
+"""The README's table: every agent on four tasks with data collected here, two limits, three seeds, on two CPU cores.
+
+Networks of 128 units, batches of 256 and 3,000 updates, a thirtieth of the usual budget, with learning rates and target
+copies that move faster for it. Data first, see docs/collecting.md; the command goes on where it was stopped.
+
+    python -m benchmarks.small_table [key=value ...]     settings of saferl.benchmark, such as agents=[bc,cpq] workers=1
+"""
+
+import sys
+
+import saferl.benchmark
+
+STEPS = 3_000
+TASKS = {
+    "PointCircle1": "data/OfflinePointCircle1Gymnasium-v0/dataset.hdf5",
+    "CarCircle1": "data/OfflineCarCircle1Gymnasium-v0/dataset.hdf5",
+    "HalfCheetahVelocity": "data/OfflineHalfCheetahVelocityGymnasium-v1/dataset.hdf5",
+    "BallCircle": "data/OfflineBallCircle-v0/dataset.hdf5",
+}
+SMALL = {"hidden": 128, "batch_size": 256}
+FAST = {**SMALL, "actor_lr": "1e-3", "critic_lr": "1e-3", "target_rate": 0.02}
+VAE = {**FAST, "vae_hidden": 128}
+IMITATION = ("bc", "bc_safe", "bc_risky", "bc_frontier", "bc_boundary", "bc_conditioned")
+AGENTS: dict[str, dict[str, object]] = {
+    **{name: SMALL for name in IMITATION},
+    "coptidice": {**SMALL, "actor_lr": "1e-3", "critic_lr": "1e-3", "multiplier_lr": "1e-2"},
+    "carl": FAST,
+    "o3srl": FAST,
+    "iql_lag": {**FAST, "lr_decay": STEPS},
+    "caps": {**FAST, "lr_decay": STEPS},
+    "cpq": VAE,
+    "bcq_lag": VAE,
+    "bear_lag": VAE,
+    "cql": {**FAST, "candidates": 4},
+    "cql_lag": {**FAST, "candidates": 4},
+    "ccac": {**VAE, "vae_latent_dim": 16, "warm_up": STEPS // 3, "log_multiplier_limit": 1.5},
+    "fisor_small": {"critic_lr_decay": STEPS, "actor_lr_decay": 2 * STEPS},
+}
+
+
+def words(agents: dict[str, dict[str, object]]) -> list[str]:
+    """The command's words for these agents."""
+    settings = {
+        name: [f"agent.{key}={value}" for key, value in overrides.items()] for name, overrides in agents.items()
+    }
+    inner = ",".join(f"{name}:[{','.join(values)}]" for name, values in settings.items())
+    return [
+        f"agents=[{','.join(agents)}]",
+        f"tasks=[{','.join(TASKS)}]",
+        "data={" + ",".join(f"{task}:{path}" for task, path in TASKS.items()) + "}",
+        "limits=[20,40]",
+        "seeds=3",
+        f"steps={STEPS}",
+        f"agent_overrides={{{inner}}}",
+        "out=results/small_table",
+    ]
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    chosen = [word for word in given if word.startswith("agents=")]
+    names = chosen[-1].removeprefix("agents=").strip("[]").split(",") if chosen else list(AGENTS)
+    rest = [word for word in given if not word.startswith("agents=")]
+    raise SystemExit(saferl.benchmark.main([*words({name: AGENTS[name] for name in names}), *rest]))
