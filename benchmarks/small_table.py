@@ -17,8 +17,8 @@ TASKS = {
     "HalfCheetahVelocity": "data/OfflineHalfCheetahVelocityGymnasium-v1/dataset.hdf5",
     "BallCircle": "data/OfflineBallCircle-v0/dataset.hdf5",
 }
-SMALL = {"hidden": 128, "batch_size": 256}
-FAST = {**SMALL, "actor_lr": "1e-3", "critic_lr": "1e-3", "target_rate": 0.02}
+SMALL: dict[str, object] = {"hidden": 128, "batch_size": 256}
+FAST: dict[str, object] = {**SMALL, "actor_lr": "1e-3", "critic_lr": "1e-3", "target_rate": 0.02}
 VAE = {**FAST, "vae_hidden": 128}
 IMITATION = ("bc", "bc_safe", "bc_risky", "bc_frontier", "bc_boundary", "bc_conditioned")
 AGENTS: dict[str, dict[str, object]] = {
