@@ -37,7 +37,7 @@ thead th::after { content: " \\2195"; color: var(--soft); font-size: 0.75em; }
 .best { font-weight: 700; color: var(--safe); } .unsafe { color: var(--bad); } .mean { background: var(--panel); }
 figure { margin: 1rem 0; background: #ffffff; border: 1px solid var(--line); border-radius: 6px; padding: 0.5rem;
   overflow-x: auto; }
-figure svg { width: 100%; height: auto; min-width: 560px; } figcaption { color: #57606a; font-size: 0.86rem; }
+figure svg { max-width: 100%; height: auto; } figcaption { color: #57606a; font-size: 0.86rem; }
 """
 
 _SCRIPT = """
