@@ -113,7 +113,8 @@ class CPQ(Agent):
     def unknown_cost(self, batch: Batch, aim: float) -> tuple[Tensor, Tensor]:
         """Of N actions of the policy at each observation, the unknown ones' Q_c and what it lacks.
 
-        Returns: mean Q_c () without gradient, and mean max(0, aim - Q_c) () with that of the cost critics.
+        Returns: mean Q_c () without gradient (``aim`` where none is unknown, so that alpha rests), and mean
+        max(0, aim - Q_c) () with that of the cost critics.
         """
         config, observations = self.config, batch.observations
         with torch.no_grad():
@@ -128,8 +129,9 @@ class CPQ(Agent):
             of_data = self.vae.encode(observations, batch.actions).divergence().mean(1)
             is_unknown = (farthest > torch.quantile(of_data, config.known_share)).float()  # (rows,)
         cost = self.critics(pairs, COST)  # (2, rows)
-        share = is_unknown.mean().clamp(min=1e-6)
-        return (is_unknown * cost.detach()).mean() / share, (is_unknown * (aim - cost).clamp(min=0)).mean() / share
+        share = is_unknown.mean()
+        mean_cost = torch.where(share > 0, (is_unknown * cost.detach()).mean() / share, aim)
+        return mean_cost, (is_unknown * (aim - cost).clamp(min=0)).mean() / share.clamp(min=1e-6)
 
     @torch.no_grad()
     def critic_targets(self, batch: Batch) -> Tensor:
