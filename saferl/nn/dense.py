@@ -61,11 +61,8 @@ class _Dense(torch.autograd.Function):
         of_rows = _product(gradient, weight.t()).to(row_type) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
         if not ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
             return of_rows, None, None, None, None  # a frozen layer: weight and bias come without gradient together
-        # The left factor of a product is copied if it is transposed, so the narrower one stands there.
-        if rows.shape[1] < gradient.shape[1]:
-            of_weight = _product(rows.t(), gradient.t()).t()
-        else:
-            of_weight = _product(gradient.t(), rows.t())
+        # Not by _product, which copies a left factor that is transposed; in the weight's own layout, else it is copied.
+        of_weight = gradient.t() @ rows if weight.is_contiguous() else (rows.t() @ gradient).t()
         return of_rows, of_weight.to(weight_type), gradient.sum(0, dtype=weight_type), None, None
 
 
