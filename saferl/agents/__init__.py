@@ -4,12 +4,14 @@ from saferl.agents.agent import Agent, AgentConfig, BatchSource
 from saferl.agents.bc import BC, BCConfig
 from saferl.agents.bcq_lag import BCQLag, BCQLagConfig
 from saferl.agents.bear_lag import BEARLag, BEARLagConfig
+from saferl.agents.caps import CAPS, CAPSConfig
 from saferl.agents.carl import CARL, CARLConfig
 from saferl.agents.ccac import CCAC, CCACConfig
 from saferl.agents.coptidice import COptiDICE, COptiDICEConfig
 from saferl.agents.cpq import CPQ, CPQConfig
 from saferl.agents.cql import CQL, CQLConfig
 from saferl.agents.fisor import FISOR, FISORConfig
+from saferl.agents.iql_lag import IQLLag, IQLLagConfig
 from saferl.agents.o3srl import O3SRL, O3SRLConfig
 
 AGENTS: dict[str, tuple[type, type[Agent]]] = {
@@ -20,6 +22,8 @@ AGENTS: dict[str, tuple[type, type[Agent]]] = {
     "cpq": (CPQConfig, CPQ),
     "coptidice": (COptiDICEConfig, COptiDICE),
     "cql": (CQLConfig, CQL),
+    "iql_lag": (IQLLagConfig, IQLLag),
+    "caps": (CAPSConfig, CAPS),
     "carl": (CARLConfig, CARL),
     "o3srl": (O3SRLConfig, O3SRL),
     "ccac": (CCACConfig, CCAC),
@@ -28,6 +32,7 @@ AGENTS: dict[str, tuple[type, type[Agent]]] = {
 __all__ = [
     "AGENTS",
     "BC",
+    "CAPS",
     "CARL",
     "CCAC",
     "CPQ",
@@ -42,6 +47,7 @@ __all__ = [
     "BEARLag",
     "BEARLagConfig",
     "BatchSource",
+    "CAPSConfig",
     "CARLConfig",
     "CCACConfig",
     "COptiDICE",
@@ -49,5 +55,7 @@ __all__ = [
     "CPQConfig",
     "CQLConfig",
     "FISORConfig",
+    "IQLLag",
+    "IQLLagConfig",
     "O3SRLConfig",
 ]
