@@ -20,7 +20,7 @@ class Batch:
     margins: Tensor | None = None  # (B,), h of the next state: <= 0 safe, > 0 violated
     # Only where an agent's sampler adds them:
     margins_before: Tensor | None = None  # (B,), h of the state itself
-    starts: Tensor | None = None  # (B,), 1 where an episode begins
+    starts: Tensor | None = None  # (B,), 1 where an episode begins (COptiDICE: 1 / their share)
     episode_costs: Tensor | None = None  # (B,), undiscounted cost of the row's whole episode
     costs_to_go: Tensor | None = None  # (B,), undiscounted cost from this row to the end of its episode
 
