@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from saferl.nn.dense import dense
 
+MANY_ROWS = 64  # from here on a CPU is filled by one network's product
+
 
 class MLP(nn.Module):
     """A perceptron with ReLU between its layers and none behind the last.
@@ -31,27 +33,15 @@ class MLP(nn.Module):
 
     def forward(self, inputs: Tensor, frozen: bool = False) -> Tensor:
         """Outputs (B, out_dim) float32 for rows (B, in_dim); ``frozen`` lets gradients reach the rows only."""
-        return self._from(inputs, 0, frozen)
-
-    def over_candidates(self, states: Tensor, candidates: Tensor) -> Tensor:
-        """Outputs (B, N, out_dim) for rows [state, candidate]: states (B, S), candidates (B, N, in_dim - S).
-
-        The state's part of the first layer is computed once per state, not once per candidate.
-        """
-        (count, per_state, _), size = candidates.shape, states.shape[1]
-        weight, bias = self._layer(0, frozen=False)
-        # Copies of the two parts: oneDNN falls back to a loop for weights whose rows are apart in memory.
-        of_state = dense(states, weight[:, :size].contiguous(), bias, dtype=self.dtype)
-        per_candidate = weight[:, size:].contiguous()
-        of_candidate = dense(candidates.flatten(0, 1), per_candidate, torch.zeros_like(bias), dtype=self.dtype)
-        first = of_candidate.unflatten(0, (count, per_state)) + of_state.unsqueeze(1)  # (B, N, h)
-        return self._from(first.flatten(0, 1).relu(), 1, frozen=False).unflatten(0, (count, per_state))
-
-    def _from(self, rows: Tensor, start: int, frozen: bool) -> Tensor:
-        for index in range(start, len(self.layers)):
+        rows = inputs
+        for index in range(len(self.layers)):
             weight, bias = self._layer(index, frozen)
             rows = dense(rows, weight, bias, relu=index < len(self.layers) - 1, dtype=self.dtype)
         return rows.float()
+
+    def over_candidates(self, states: Tensor, candidates: Tensor) -> Tensor:
+        """Outputs (B, N, out_dim) for rows [state, candidate]: states (B, S), candidates (B, N, in_dim - S)."""
+        return self(_rows(states, candidates, self.dtype)).unflatten(0, candidates.shape[:2])
 
     def _layer(self, index: int, frozen: bool) -> tuple[Tensor, Tensor]:
         layer = self.layers[index]
@@ -99,22 +89,19 @@ class EnsembleMLP(nn.Module):
     def over_candidates(self, states: Tensor, candidates: Tensor, members: slice = slice(None)) -> Tensor:
         """Outputs (K, B, N) for input rows [state, candidate]: states (B, S), candidates (B, N, in_dim - S).
 
-        The state's part of the first layer is computed once per state, not once per candidate.
+        For a few rows the state's part of the first layer is computed once per state. For many, that would save less
+        than the passes over memory cost that put the two parts together.
         """
         (count, per_state, _), size = candidates.shape, states.shape[1]
+        if count * per_state >= MANY_ROWS:
+            rows = _rows(states, candidates, torch.float32 if states.is_cuda else self.dtype)
+            return self(rows, members).unflatten(1, (count, per_state))
         weights, biases = self._chosen(members)
         of_state = torch.baddbmm(biases[0], states.expand(len(weights[0]), *states.shape), weights[0][:, :size])
         flat = candidates.flatten(0, 1)
-        outputs = []
-        for member, state_part in enumerate(of_state):  # one at a time: its activations then stay in the cache
-            first = (flat @ weights[0][member, size:]).view(count, per_state, -1) + state_part.unsqueeze(1)
-            rows = first.flatten(0, 1).relu().unsqueeze(0)  # (1, B N, h)
-            rest = (
-                [each[member : member + 1] for each in weights[1:]],
-                [each[member : member + 1] for each in biases[1:]],
-            )
-            outputs.append(_products(rows, *rest, self.dtype))
-        return torch.cat(outputs).view(-1, count, per_state)
+        of_candidate = torch.bmm(flat.expand(len(weights[0]), *flat.shape), weights[0][:, size:])  # (K, B N, h)
+        first = of_candidate.unflatten(1, (count, per_state)).add_(of_state.unsqueeze(2)).flatten(1, 2)
+        return _products(first.relu_(), weights[1:], biases[1:], self.dtype).view(-1, count, per_state)
 
     def _chosen(self, members: slice, frozen: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         weights, biases = [each[members] for each in self.weights], [each[members] for each in self.biases]
@@ -123,11 +110,17 @@ class EnsembleMLP(nn.Module):
         )
 
 
+def _rows(states: Tensor, candidates: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows [state, candidate] (B N, S + A) of ``dtype``: states (B, S), candidates (B, N, A)."""
+    repeated = states.to(dtype).unsqueeze(1).expand(-1, candidates.shape[1], -1)
+    return torch.cat([repeated, candidates.to(dtype)], dim=2).flatten(0, 1)
+
+
 def _products(rows: Tensor, weights: list[Tensor], biases: list[Tensor], dtype: torch.dtype) -> Tensor:
     """ReLU layers, the last without: rows (K, B, in) to (K, B, out) float32."""
     last = len(weights) - 1
     # One product fills a CPU: many rows go through member by member, which is a fifth faster than batched there.
-    if rows.is_cuda or rows.shape[1] < 64:
+    if rows.is_cuda or rows.shape[1] < MANY_ROWS:
         for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             rows = torch.baddbmm(bias, rows, weight)
             rows = rows if index == last else rows.relu()
