@@ -9,12 +9,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import gymnasium
 import hydra
 from omegaconf import OmegaConf
 
+import saferl.envs
 from saferl.benchmarking.calls import Engine
 from saferl.benchmarking.config import BenchmarkConfig, parse_benchmark, quoted
-from saferl.benchmarking.data import DataCatalogue, DataFacts
+from saferl.benchmarking.data import DataCatalogue, DataFacts, data_file
 from saferl.benchmarking.estimate import Estimator
 from saferl.benchmarking.execution import execute, probed
 from saferl.benchmarking.local_engine import LocalEngine
@@ -27,7 +29,6 @@ from saferl.benchmarking.tasks import SUITES, BenchmarkTask, chosen_tasks
 from saferl.command_line import CONFIG_MODULE, HYDRA_VERSION_BASE, UsageError, check_flags, composed, guarded
 from saferl.evaluation.benchmark import write_results
 from saferl.evaluation.report import show
-from saferl.offline_data import DatasetError
 from saferl.training.run_folder import environment_facts, write_json
 
 
@@ -80,13 +81,21 @@ def checked(config: BenchmarkConfig, config_dir: str | None) -> tuple[list[Bench
 def survey(
     tasks: Sequence[BenchmarkTask], catalogue: DataCatalogue, fetch: bool
 ) -> tuple[dict[str, DataFacts], list[Problem]]:
-    """Facts about the data of each task, by name, and the tasks whose data can't be had; downloads if ``fetch``."""
+    """Facts about the data of each task, by name, and the tasks whose data can't be had.
+
+    Args:
+        tasks: to look up.
+        catalogue: of what is known.
+        fetch: whether what is not here is downloaded, unless its environment can't be made anyway.
+    """
     facts: dict[str, DataFacts] = {}
     problems = []
     for task in tasks:
         try:
+            if fetch and data_file(task.env, task.data) is None:
+                saferl.envs.make(task.env).close()
             found = catalogue.facts(task.env, task.data, fetch)
-        except DatasetError as error:
+        except (ValueError, ImportError, gymnasium.error.Error) as error:
             problems.append(Problem(task.name, None, " ".join(str(error).split())))
             continue
         if found is not None:

@@ -149,4 +149,4 @@ _ITEM = re.compile(r"(?<=[\[{,:\s])(~?\+{0,2}[\w.@/]+=(?:\[[^\]]*\]|\{[^}]*\}|[^
 def _quoted_items(value: str) -> str:
     if "'" in value or '"' in value:
         return value
-    return _ITEM.sub(r"'\1'", value) if value.startswith(("[", "{")) else f"'{value}'"
+    return _ITEM.sub(lambda item: f"'{item[1].rstrip()}'", value) if value.startswith(("[", "{")) else f"'{value}'"

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from saferl.benchmarking.data import DataFacts
 from saferl.benchmarking.plan import Plan
-from saferl.benchmarking.probe import Probes, agent_key, env_key
+from saferl.benchmarking.probe import Probes, agent_key, env_key, shape_of
 from saferl.benchmarking.runs import Run
-from saferl.envs.tasks import find_task
 from saferl.training.checkpoint import KEEP
 
 _BYTES_PER_LINE = 600  # of metrics.jsonl and of the TensorBoard events together
@@ -35,18 +34,18 @@ class Estimator:
 
     def of(self, run: Run) -> Estimate:
         """What a run lacks: updates behind its checkpoint, and evaluations."""
-        facts = self._facts.get(run.task.name)
-        agent = None if facts is None else self._probes.agent(agent_key(run, shape(facts)))
-        env = self._probes.env(env_key(run))
         if run.is_complete:
             return Estimate(0.0, 0)
-        if facts is None or agent is None or env is None:
+        shape = shape_of(run, self._facts.get(run.task.name))
+        env = self._probes.env(env_key(run))
+        if shape is None or env is None:
             return Estimate(None, None)
-        task = find_task(run.task.env)
-        steps = facts.longest if task is None else task.horizon
+        agent = self._probes.agent(agent_key(run, shape)) or self._probes.agent(agent_key(run, shape, stand_in=True))
+        if agent is None:
+            return Estimate(None, None)
         updates = max(run.config.steps - run.done, 0)
         seconds = agent.setup + updates * agent.update
-        seconds += len(run.missing) * (env.make + steps * (env.step + agent.act))
+        seconds += len(run.missing) * (env.make + shape.steps * (env.step + agent.act))
         written = KEEP * agent.checkpoint + run.config.steps // run.config.log_every * _BYTES_PER_LINE + _BYTES_PER_RUN
         return Estimate(seconds, 0 if run.is_trained else written)
 
@@ -56,11 +55,6 @@ class Estimator:
         if any(one.seconds is None or one.bytes is None for one in each):
             return Estimate(None, None)
         return Estimate(sum(one.seconds or 0.0 for one in each), sum(one.bytes or 0 for one in each))
-
-
-def shape(facts: DataFacts) -> tuple[int, int, int]:
-    """What the time of an update depends on, beside the agent."""
-    return facts.obs_dim, facts.act_dim, facts.longest
 
 
 def longest_first(plan: Plan, estimator: Estimator) -> list[Run]:

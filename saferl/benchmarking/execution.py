@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from saferl.benchmarking.calls import Call, Engine
-from saferl.benchmarking.estimate import Estimator, longest_first, shape
+from saferl.benchmarking.estimate import Estimator, longest_first
 from saferl.benchmarking.plan import Plan, Problem
-from saferl.benchmarking.probe import Probes, agent_key, env_key, probe_agent, probe_env
+from saferl.benchmarking.probe import Probes, agent_key, env_key, probe_agent, probe_env, shape_of
 from saferl.benchmarking.progress import Progress
 from saferl.benchmarking.runs import Run, complete_run
 
@@ -15,19 +15,24 @@ def probed(plan: Plan, engine: Engine, probes: Probes) -> Plan:
     """The plan with what the probes found out to fail: environments that can't be made, data that do not fit.
 
     Args:
-        plan: with data facts; runs on data that are not here are not probed.
+        plan: with facts of the data that are here; for the others, DSRL's sizes are filled with random numbers.
         engine: measures on its own processes.
         probes: takes what is measured, and knows what was measured before.
     """
-    runs = [run for run in plan.open_runs() if run.task.name in plan.facts]
-    envs = {env_key(run): run for run in runs if run.missing}
+    envs = {env_key(run): run for run in plan.open_runs() if run.missing}
     plan = _measured(plan, engine, probes, {key: Call(probe_env, (run,), run.task.name) for key, run in envs.items()})
-    agents: dict[str, Run] = {}
+    real: dict[str, Call] = {}
+    made_up: dict[str, Call] = {}
     for run in plan.open_runs():
-        if run.task.name in plan.facts:
-            agents.setdefault(agent_key(run, shape(plan.facts[run.task.name])), run)
-    calls = {key: Call(probe_agent, (run,), run.task.name) for key, run in agents.items()}
-    return _measured(plan, engine, probes, calls)
+        facts = plan.facts.get(run.task.name)
+        shape = shape_of(run, facts)
+        if facts is not None and shape is not None:
+            real.setdefault(agent_key(run, shape), Call(probe_agent, (run,), run.task.name))
+        elif shape is not None and agent_key(run, shape) not in probes:
+            made_up.setdefault(agent_key(run, shape, stand_in=True), Call(probe_agent, (run, shape), run.task.name))
+    plan = _measured(plan, engine, probes, real)
+    _measured(plan, engine, probes, made_up)  # what fails on made-up data may do well on those to come
+    return plan
 
 
 def _measured(plan: Plan, engine: Engine, probes: Probes, calls: dict[str, Call]) -> Plan:

@@ -28,7 +28,7 @@ def summary(plan: Plan, estimator: Estimator, slots: int) -> str:
         return "nothing to compute: all that can be run is there."
     line = f"to do: {_count(trainings, 'training')} and {_count(evaluations, 'evaluation')}"
     if whole.seconds is None or whole.bytes is None:
-        return f"{line}; how long they take is known once all data are here."
+        return f"{line}; how long they take could not be measured."
     free = shutil.disk_usage(_existing(Path(plan.config.out))).free
     hours = duration(whole.seconds / min(slots, len(runs)))
     warning = ", WHICH IS MORE" if whole.bytes > free else ""
@@ -79,7 +79,7 @@ def _counts(plan: Plan, runs: list[Run], estimator: Estimator) -> list[str]:
     """Cells from "trainings" on, as "12 (4 cached)"."""
     failing = [run for run in runs if plan.problem_of(run) is not None and not run.is_complete]
     evaluations = sum(len(run.evaluations) for run in runs)
-    whole = estimator.of_all([run for run in runs if run not in failing])
+    whole = estimator.of_all([run for run in runs if plan.problem_of(run) is None])
     return [
         _cached(len(runs), sum(run.is_trained for run in runs)),
         _cached(evaluations, evaluations - sum(len(run.missing) for run in runs)),

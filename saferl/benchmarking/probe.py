@@ -8,18 +8,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
 
 import saferl.envs
 from saferl.benchmarking.calls import CallError
+from saferl.benchmarking.data import DataFacts
 from saferl.benchmarking.runs import Run, kept_dataset
 from saferl.command_line import UsageError
+from saferl.envs.tasks import find_task
 from saferl.evaluation.rollout import MAX_ENVS
+from saferl.offline_data import OfflineDataset
 from saferl.policy import FeedbackPolicy
 from saferl.training.checkpoint import save_checkpoint
 from saferl.training.config import plain
@@ -28,6 +32,7 @@ from saferl.training.run_folder import read_json, write_json
 
 WARM_UP = 2  # calls that are not timed: the first ones allocate
 LEAST = 3  # calls that are timed
+EPISODES = 20  # of made-up data
 SECONDS = 0.5  # and more of them until this time is over
 
 
@@ -79,11 +84,27 @@ class Probes:
         write_json(self._path, self._known)
 
 
-def agent_key(run: Run, shape: tuple[int, int, int]) -> str:
-    """Name of an agent's times: its settings, the shape of the data (obs_dim, act_dim, steps) and the machine."""
+class Shape(NamedTuple):
+    """What the times of an agent depend on, beside its settings."""
+
+    obs_dim: int
+    act_dim: int
+    steps: int  # of an episode
+
+
+def shape_of(run: Run, facts: DataFacts | None) -> Shape | None:
+    """The shape of a run's data: DSRL's own, or that of the data's longest episode; None if neither is known."""
+    task = find_task(run.task.env)
+    if task is not None:
+        return Shape(task.obs_dim, task.act_dim, task.horizon)
+    return None if facts is None else Shape(facts.obs_dim, facts.act_dim, facts.longest)
+
+
+def agent_key(run: Run, shape: Shape, stand_in: bool = False) -> str:
+    """Name of an agent's times: its settings, the shape of the data and the machine; ``stand_in``: on made-up data."""
     values: Mapping[str, Any] = plain(run.config)
     agent = {key: value for key, value in values["agent"].items() if key != "cost_limit"}
-    return _key("agent", agent, shape, run.config.device, run.evaluations[0].episodes)
+    return _key("agent", agent, shape, stand_in, run.config.device, run.evaluations[0].episodes)
 
 
 def env_key(run: Run) -> str:
@@ -96,15 +117,19 @@ def _key(*parts: Any) -> str:
     return f"{parts[0]} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def probe_agent(run: Run) -> AgentTimes:
-    """Measure an agent on the run's own data, so that what will fail later fails here.
+def probe_agent(run: Run, stand_in: Shape | None = None) -> AgentTimes:
+    """Measure an agent.
 
+    Args:
+        run: whose agent. Measured on the run's own data, so that what will fail later fails here.
+        stand_in: shape of made-up data that are taken instead, where the run's own are not here yet.
     Raises: CallError with the cause for settings and data that do not fit.
     """
     torch.set_num_threads(1)
     started = time.perf_counter()
     try:
-        _, (low, high), dataset, agent, sampler = make_parts(run.config, kept_dataset)
+        load = kept_dataset if stand_in is None else lambda env, path: made_up(stand_in)
+        _, (low, high), dataset, agent, sampler = make_parts(run.config, load)
     except UsageError as error:
         raise CallError(str(error)) from error
     setup = time.perf_counter() - started
@@ -124,6 +149,27 @@ def probe_agent(run: Run) -> AgentTimes:
             policy.observe(np.zeros(count), np.zeros(count))
 
     return AgentTimes(setup, update, _seconds_of(act), size)
+
+
+def made_up(shape: Shape) -> OfflineDataset:
+    """Random data of a shape: 20 episodes, every other one with costs."""
+    generator = np.random.default_rng(0)
+    rows = EPISODES * shape.steps
+    episode = np.arange(rows) // shape.steps  # (N,)
+
+    def noise(*size: int) -> NDArray[np.float32]:
+        return generator.uniform(-1, 1, size).astype(np.float32)
+
+    return OfflineDataset(
+        observations=noise(rows, shape.obs_dim),
+        next_observations=noise(rows, shape.obs_dim),
+        actions=noise(rows, shape.act_dim),
+        rewards=noise(rows),
+        costs=((noise(rows) > 0.8) * (episode % 2)).astype(np.float32),
+        terminals=np.zeros(rows, bool),
+        timeouts=np.arange(rows) % shape.steps == shape.steps - 1,
+        source="made-up data",
+    )
 
 
 def probe_env(run: Run) -> EnvTimes:

@@ -123,7 +123,8 @@ def complete_run(run: Run) -> None:
         except (UsageError, NotFiniteError) as error:
             raise CallError(str(error)) from error
         except Exception as error:
-            traceback.print_exc()
+            with run.log.open("a", encoding="utf-8") as log:
+                traceback.print_exc(file=log)
             line = (str(error).splitlines() or [""])[0]
             raise CallError(f"{type(error).__name__}: {line} (traceback in {run.log})") from error
 
