@@ -7,6 +7,7 @@ from saferl.agents.bear_lag import BEARLag, BEARLagConfig
 from saferl.agents.caps import CAPS, CAPSConfig
 from saferl.agents.carl import CARL, CARLConfig
 from saferl.agents.ccac import CCAC, CCACConfig
+from saferl.agents.cdt import CDT, CDTConfig
 from saferl.agents.coptidice import COptiDICE, COptiDICEConfig
 from saferl.agents.cpq import CPQ, CPQConfig
 from saferl.agents.cql import CQL, CQLConfig
@@ -20,6 +21,7 @@ AGENTS: dict[str, tuple[type, type[Agent]]] = {
     "bcq_lag": (BCQLagConfig, BCQLag),
     "bear_lag": (BEARLagConfig, BEARLag),
     "cpq": (CPQConfig, CPQ),
+    "cdt": (CDTConfig, CDT),
     "coptidice": (COptiDICEConfig, COptiDICE),
     "cql": (CQLConfig, CQL),
     "iql_lag": (IQLLagConfig, IQLLag),
@@ -35,6 +37,7 @@ __all__ = [
     "CAPS",
     "CARL",
     "CCAC",
+    "CDT",
     "CPQ",
     "CQL",
     "FISOR",
@@ -50,6 +53,7 @@ __all__ = [
     "CAPSConfig",
     "CARLConfig",
     "CCACConfig",
+    "CDTConfig",
     "COptiDICE",
     "COptiDICEConfig",
     "CPQConfig",
