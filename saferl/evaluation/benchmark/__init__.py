@@ -7,6 +7,7 @@ from pathlib import Path
 from saferl.evaluation.benchmark import figures
 from saferl.evaluation.benchmark.page import report_page
 from saferl.evaluation.benchmark.results import FAMILIES, Failure, Result, episodes_csv, results_csv
+from saferl.evaluation.benchmark.summary import improvements, improvements_csv, statistics_csv, summaries
 from saferl.evaluation.benchmark.tables import as_latex, as_markdown
 
 __all__ = ["FAMILIES", "Failure", "Result", "write_results"]
@@ -21,7 +22,10 @@ def write_results(
     published: bool = False,
     extra_facts: Mapping[str, object] | None = None,
 ) -> list[Path]:
-    """Write results.csv, episodes.csv, table.md, table.tex, pictures and report.html into ``folder``.
+    """Write CSV files, tables, pictures and report.html into ``folder``.
+
+    Without results there are only results.csv, episodes.csv (headers alone) and the page; files of an earlier call
+    that no longer hold are removed.
 
     Args:
         folder: made if it is not there; each file appears whole.
@@ -33,33 +37,28 @@ def write_results(
         extra_facts: name to value, shown on the page.
     Returns: the files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {"results.csv": results_csv(results), "episodes.csv": episodes_csv(results)}
-    drawn = {}
-    scored = [each for each in results if each.normalised_returns is not None]
+    everything = summaries(results)
+    pairs = improvements(results)
+    pictures = figures.pictures(results, everything, pairs) if results else []
     if results:
+        texts |= {"statistics.csv": statistics_csv(results), "improvements.csv": improvements_csv(pairs)}
         texts |= {"table.md": as_markdown(results), "table.tex": as_latex(results)}
-    if scored:
-        baseline = next(
-            (name for name in ("bc", *figures.agents_of(scored)) if name in figures.agents_of(scored)), "bc"
-        )
-        drawn = {
-            "Normalised return over cost": ("pareto.png", figures.pareto(scored)),
-            "Interquartile means over all tasks, limits and seeds": ("means.png", figures.interquartile_means(scored)),
-            "Performance profiles": ("profiles.png", figures.profiles(scored)),
-            f"Probability of improvement over {baseline}": ("improvement.png", figures.improvements(scored, baseline)),
-        }
-    pictures = {name: figure for name, (_, figure) in drawn.items()}
-    texts["report.html"] = report_page(results, failures, title, command, pictures, published, extra_facts or {})
+    facts = extra_facts or {}
+    texts["report.html"] = report_page(results, failures, title, command, everything, pictures, published, facts)
     contents = {name: text.encode() for name, text in texts.items()}
-    for name, figure in drawn.values():
+    for picture in pictures:
         buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=130, format="png")
-        contents[name] = buffer.getvalue()
-    paths = []
-    for name, content in contents.items():
-        temporary = folder / f".{name}"
-        temporary.write_bytes(content)
-        temporary.replace(folder / name)
-        paths.append(folder / name)
-    return paths
+        picture.figure.savefig(buffer, dpi=130, format="png")
+        contents[picture.file] = buffer.getvalue()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in {*figures.FILES, "statistics.csv", "improvements.csv", "table.md", "table.tex"} - contents.keys():
+        (folder / name).unlink(missing_ok=True)
+    return [_written(folder / name, content) for name, content in contents.items()]
+
+
+def _written(path: Path, content: bytes) -> Path:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+    return path

@@ -50,6 +50,21 @@ class Result:
     train_seconds: float
     run: str
 
+    def __post_init__(self) -> None:
+        """Raises: ValueError for an unknown family, or episodes that don't match or are none."""
+        if self.family not in FAMILIES:
+            raise ValueError(f"result.family must be one of {', '.join(FAMILIES)}; got {self.family!r}.")
+        columns = {
+            "returns": self.returns, "costs": self.costs, "violations": self.violations,
+            "start_seeds": self.start_seeds, "normalised_returns": self.normalised_returns,
+        }  # fmt: skip
+        lengths = {name: len(column) for name, column in columns.items() if column is not None}
+        if len(set(lengths.values())) > 1 or not self.returns:
+            raise ValueError(
+                f"result of {self.agent} on {self.task}: each column must have a value for each episode, one at least; "
+                f"got {', '.join(f'{count} {name}' for name, count in lengths.items())}."
+            )
+
     @property
     def mean_return(self) -> float:
         """Mean return of an episode."""
@@ -77,9 +92,11 @@ class Result:
 
     @property
     def safe_return(self) -> float:
-        """The normalised return if safe, else 0, or the return itself if that is lower still.
+        """The normalised return if safe, else 0, or the return itself if that is lower still; nan if unknown.
 
-        One number for both aims: reward that was bought with violations counts nothing.
+        One number for both aims: reward that was bought with violations counts nothing. It doesn't tell a policy that
+        breaks its limit from one that keeps it by earning nothing, nor a slight excess from a great one: the
+        normalised cost does, so neither should be read alone.
         """
         return self.normalised_return if self.safe else min(self.normalised_return, 0.0)
 
@@ -104,13 +121,13 @@ def results_csv(results: Sequence[Result]) -> str:
     rows = [
         (
             each.agent, each.task, each.env, each.family, each.seed, f"{each.limit:g}", len(each.returns),
-            _number(each.mean_return), _number(each.mean_cost), _number(each.normalised_return),
-            _number(each.normalised_cost), each.safe, _number(each.safe_return),
+            number(each.mean_return), number(each.mean_cost), number(each.normalised_return),
+            number(each.normalised_cost), each.safe, number(each.safe_return),
             sum(count > 0 for count in each.violations), each.steps, f"{each.train_seconds:.1f}", each.run,
         )
         for each in results
     ]  # fmt: skip
-    return _csv(header, rows)
+    return csv_text(header, rows)
 
 
 def episodes_csv(results: Sequence[Result]) -> str:
@@ -118,21 +135,23 @@ def episodes_csv(results: Sequence[Result]) -> str:
     header = ["agent", "task", "seed", "limit", "start_seed", "return", "cost", "violations", "normalised_return"]
     rows = [
         (
-            each.agent, each.task, each.seed, f"{each.limit:g}", each.start_seeds[index], _number(each.returns[index]),
-            _number(each.costs[index]), each.violations[index],
-            "" if each.normalised_returns is None else _number(each.normalised_returns[index]),
+            each.agent, each.task, each.seed, f"{each.limit:g}", each.start_seeds[index], number(each.returns[index]),
+            number(each.costs[index]), each.violations[index],
+            "" if each.normalised_returns is None else number(each.normalised_returns[index]),
         )
         for each in results
         for index in range(len(each.returns))
     ]  # fmt: skip
-    return _csv(header, rows)
+    return csv_text(header, rows)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Six digits, or nothing for nan."""
     return "" if np.isnan(value) else f"{value:.6g}"
 
 
-def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A CSV file's text, lines ended by a line feed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -1,6 +1,7 @@
-"""The benchmark's main table, as Markdown and LaTeX, and the grouping of results that tables and pictures share."""
+"""The benchmark's tables: agents by tasks, averaged over cost limits and for each limit, as Markdown and LaTeX."""
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,168 +9,262 @@ import numpy as np
 from saferl.evaluation.benchmark.results import FAMILIES, Result
 
 LEGEND = (
-    "Normalised return / normalised cost, means over seeds and limits; safe is a cost of at most 1. "
-    "Bold: the best safe return of the task; unsafe cells are marked."
+    "Normalised return / normalised cost, means over training seeds and cost limits. "
+    "Safe: a normalised cost of at most 1. Bold: the greatest return among the safe ones."
 )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """An agent on a task: means over seeds and limits (every run weighs the same)."""
+    """An agent on a task: means over cost limits of the means over seeds.
 
+    Attributes:
+        mean_return: in the environment's units; nan in a mean over tasks.
+        normalised_return: nan where no reference is known.
+        normalised_cost: the mean of C / L.
+        safe_share: of the results, those that keep their limit.
+        results: how many there are.
+        whole: false where a seed or limit is missing that another agent has.
+    """
+
+    mean_return: float
     normalised_return: float
     normalised_cost: float
-    safe_share: float  # of the runs, those that keep their limit
-    runs: int
+    safe_share: float
+    results: int
+    whole: bool
 
     @property
     def safe(self) -> bool:
         """Whether the mean normalised cost is at most 1."""
         return self.normalised_cost <= 1
 
+    @property
+    def gain(self) -> float:
+        """What agents are ranked by: the normalised return, or the return where no reference is known."""
+        return self.mean_return if np.isnan(self.normalised_return) else self.normalised_return
+
     def __str__(self) -> str:
-        return f"{self.normalised_return:.2f} / {self.normalised_cost:.2f}"
+        gain = f"{self.gain:.4g}" if np.isnan(self.normalised_return) else f"{self.gain:.2f}"
+        return f"{gain} / {self.normalised_cost:.2f}" + ("" if self.whole else "†")
 
 
-def cell_of(results: Iterable[Result]) -> Cell | None:
-    """The cell of these results, None if there are none."""
-    chosen = list(results)
-    if not chosen:
-        return None
-    return Cell(
-        float(np.mean([each.normalised_return for each in chosen])),
-        float(np.mean([each.normalised_cost for each in chosen])),
-        float(np.mean([each.safe for each in chosen])),
-        len(chosen),
-    )
+@dataclass(frozen=True)
+class Column:
+    """A task, or the mean over a family's tasks."""
 
-
-def mean_cell(cells: Sequence[Cell]) -> Cell | None:
-    """Mean of tasks' cells, each task weighing the same."""
-    if not cells:
-        return None
-    gain, cost, share = np.mean(
-        [(c.normalised_return, c.normalised_cost, c.safe_share) for c in cells], axis=0
-    ).tolist()
-    return Cell(gain, cost, share, sum(each.runs for each in cells))
+    name: str  # unique in a table
+    family: str  # key of FAMILIES
+    is_mean: bool = False
 
 
 @dataclass(frozen=True)
 class MainTable:
-    """Agents by tasks, tasks in the order of their families, each family followed by its mean."""
+    """Agents by tasks, tasks in the order of their families, each family followed by its mean if it has several."""
 
     agents: tuple[str, ...]
-    columns: tuple[str, ...]  # tasks and means
-    cells: dict[tuple[str, str], Cell]  # (agent, column)
-    means: frozenset[str]  # columns that are means
+    columns: tuple[Column, ...]
+    cells: dict[tuple[str, str], Cell]  # (agent, name of the column)
 
     def best(self, column: str) -> str | None:
-        """The agent with the greatest return among the safe ones; None if none is safe."""
+        """The agent with the greatest return among those that are safe and miss no result; None if there is none."""
         safe = {
-            agent: cell.normalised_return
+            agent: cell.gain
             for agent in self.agents
-            if (cell := self.cells.get((agent, column))) and cell.safe
+            if (cell := self.cells.get((agent, column))) and cell.safe and cell.whole and np.isfinite(cell.gain)
         }
         return max(safe, key=lambda agent: safe[agent]) if safe else None
+
+    def families(self) -> list[tuple[str, list[Column]]]:
+        """Title and columns of each family."""
+        found = [(FAMILIES[key], [each for each in self.columns if each.family == key]) for key in FAMILIES]
+        return [(title, columns) for title, columns in found if columns]
 
 
 def main_table(results: Sequence[Result]) -> MainTable:
     """The table over all results."""
+    grouped: dict[tuple[str, str], list[Result]] = {}
+    tasks: dict[str, str] = {}
+    expected: dict[str, set[tuple[int, float]]] = {}
+    for each in results:
+        grouped.setdefault((each.agent, each.task), []).append(each)
+        tasks[each.task] = each.family
+        expected.setdefault(each.task, set()).add((each.seed, each.limit))
+    cells = {(agent, task): _cell(own, len(expected[task])) for (agent, task), own in grouped.items()}
     agents = tuple(dict.fromkeys(each.agent for each in results))
-    columns: list[str] = []
-    cells: dict[tuple[str, str], Cell] = {}
-    means: set[str] = set()
+    columns: list[Column] = []
     for family, title in FAMILIES.items():
-        tasks = list(dict.fromkeys(each.task for each in results if each.family == family))
+        names = [task for task, of in tasks.items() if of == family]
+        columns += [Column(name, family) for name in names]
+        means = {}
         for agent in agents:
-            found: list[Cell] = []
-            for task in tasks:
-                cell = cell_of(each for each in results if (each.agent, each.task) == (agent, task))
-                if cell is not None:
-                    cells[agent, task] = cell
-                    found.append(cell)
-            mean = mean_cell(found)
-            if (
-                len(tasks) > 1 and mean is not None and len(found) == len(tasks)
-            ):  # a mean of other tasks compares nothing
-                cells[agent, f"{title} mean"] = mean
-        columns += tasks
-        if len(tasks) > 1:
-            columns.append(f"{title} mean")
-            means.add(f"{title} mean")
-    return MainTable(agents, tuple(columns), cells, frozenset(means))
+            found = [cells[agent, name] for name in names if (agent, name) in cells]
+            # A mean over other tasks, or over returns in other units, compares nothing.
+            if len(found) == len(names) > 1 and not any(np.isnan(each.normalised_return) for each in found):
+                means[agent, f"{title} mean"] = _mean_cell(found)
+        if means:
+            columns.append(Column(f"{title} mean", family, is_mean=True))
+            cells |= means
+    return MainTable(agents, tuple(columns), cells)
 
 
-def caption(results: Sequence[Result]) -> str:
-    """What the table averages over."""
-    seeds = sorted({each.seed for each in results})
-    episodes = sorted({len(each.returns) for each in results})
+def _cell(results: Sequence[Result], expected: int) -> Cell:
+    limits = [[each for each in results if each.limit == limit] for limit in {each.limit for each in results}]
+    means = [[(r.mean_return, r.normalised_return, r.normalised_cost, r.safe) for r in at_limit] for at_limit in limits]
+    gain, normalised, cost, share = np.mean([np.mean(rows, axis=0) for rows in means], axis=0).tolist()
+    return Cell(gain, normalised, cost, share, len(results), len(results) == expected)
+
+
+def _mean_cell(cells: Sequence[Cell]) -> Cell:
+    """Mean of tasks' cells, each task weighing the same."""
+    rows = [(each.normalised_return, each.normalised_cost, each.safe_share) for each in cells]
+    gain, cost, share = np.mean(rows, axis=0).tolist()
+    return Cell(float("nan"), gain, cost, share, sum(each.results for each in cells), all(each.whole for each in cells))
+
+
+def tables(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
+    """Title and results of each table: over all limits, then for each limit if there are several."""
     limits = sorted({each.limit for each in results})
-    steps = sorted({each.steps for each in results})
+    if len(limits) == 1:
+        return [(f"Cost limit {limits[0]:g}", list(results))]
+    alone = [(f"Cost limit {limit:g}", [each for each in results if each.limit == limit]) for limit in limits]
+    return [("Mean over cost limits", list(results)), *alone]
+
+
+def protocol(results: Sequence[Result]) -> str:
+    """How the results came about: seeds, episodes, limits, updates."""
+    seeds = len({each.seed for each in results})
+    starts = {each.start_seeds for each in results}
+    families: dict[tuple[float, ...], list[str]] = {}
+    for family, title in FAMILIES.items():
+        if limits := {each.limit for each in results if each.family == family}:
+            families.setdefault(tuple(sorted(limits)), []).append(title)
+    limits_of = "; ".join(
+        listed(limits) + (f" ({', '.join(titles)})" if len(families) > 1 else "") for limits, titles in families.items()
+    )
+    episodes = listed({len(each.returns) for each in results})
+    several = len({each.limit for each in results}) > 1
     return (
-        f"{len(seeds)} training seed{'s' * (len(seeds) > 1)}, {_listed(episodes)} episodes each, "
-        f"cost limits {_listed(limits)}, {_listed(steps)} updates. {LEGEND}"
+        f"{seeds} training seed{'s' * (seeds > 1)}; {episodes} episodes for each seed and limit"
+        f"{', from the same start seeds for all agents' if len(starts) == 1 else ''}; "
+        f"cost limit{'s' * several} {limits_of}; {listed({each.steps for each in results})} updates."
     )
 
 
-def _listed(values: Sequence[float]) -> str:
-    return " / ".join(f"{value:g}" for value in values)
+def caption(results: Sequence[Result], unsafe: str) -> str:
+    """What a table holds and what its marks mean; ``unsafe`` is how it marks unsafe cells."""
+    table = main_table(results)
+    text = f"{protocol(results)} {LEGEND} {unsafe}: unsafe."
+    if any(not cell.whole for cell in table.cells.values()):
+        text += " †: mean of what there is, runs are missing; not ranked."
+    if raw := [each for each in table.columns if _is_raw(table, each)]:
+        text += f" The return is not normalised on {', '.join(each.name for each in raw)}."
+    return text
+
+
+def listed(values: Collection[float]) -> str:
+    """Numbers in order, with commas at the thousands."""
+    return ", ".join(f"{value:,.0f}" if value == int(value) else f"{value:g}" for value in sorted(values))
+
+
+def _is_raw(table: MainTable, column: Column) -> bool:
+    cells = [table.cells[agent, column.name] for agent in table.agents if (agent, column.name) in table.cells]
+    return not column.is_mean and any(np.isnan(each.normalised_return) for each in cells)
 
 
 def as_markdown(results: Sequence[Result]) -> str:
-    """The table in Markdown; the longer side goes down."""
-    table = main_table(results)
+    """All tables in Markdown; tasks go down, unless agents are more."""
+    parts = []
+    agents_down = _agents_go_down(results)
+    for title, chosen in tables(results):
+        table = main_table(chosen)
 
-    def text(agent: str, column: str) -> str:
-        cell = table.cells.get((agent, column))
-        if cell is None:
-            return "-"
-        if table.best(column) == agent:
-            return f"**{cell}**"
-        return str(cell) if cell.safe else f"{cell} ✗"
+        def text(agent: str, column: str, table: MainTable = table) -> str:
+            cell = table.cells.get((agent, column))
+            if cell is None:
+                return "-"
+            return f"**{cell}**" if table.best(column) == agent else str(cell) if cell.safe else f"{cell} ✗"
 
-    lines = _grid(table, text)
-    rows = ["| " + " | ".join(line) + " |" for line in lines]
-    rule = "|" + "---|" * len(lines[0])
-    return "\n".join([rows[0], rule, *rows[1:]]) + f"\n\n{caption(results)} ✗: unsafe.\n"
+        lines = [
+            [each.replace("|", r"\|") for each in line] for line in _grid(table, agents_down, text, "**{}**".format)
+        ]
+        rows = ["| " + " | ".join(line + [""] * (len(lines[0]) - len(line))) + " |" for line in lines]
+        parts.append(f"### {title}\n\n" + "\n".join([rows[0], "|---|" + "---:|" * (len(lines[0]) - 1), *rows[1:]]))
+    return "\n\n".join([*parts, caption(results, "✗")]) + "\n"
 
 
 def as_latex(results: Sequence[Result]) -> str:
-    """The table for LaTeX, with booktabs and xcolor; unsafe cells are grey."""
-    table = main_table(results)
+    """All tables for LaTeX, with booktabs, xcolor and adjustbox; unsafe cells are grey."""
+    parts = [r"% needs \usepackage{booktabs,xcolor,adjustbox}"]
+    agents_down = _agents_go_down(results)
+    for title, chosen in tables(results):
+        table = main_table(chosen)
 
-    def text(agent: str, column: str) -> str:
-        cell = table.cells.get((agent, column))
-        if cell is None:
-            return "--"
-        if table.best(column) == agent:
-            return rf"\textbf{{{cell}}}"
-        return str(cell) if cell.safe else rf"\textcolor{{gray}}{{{cell}}}"
+        def text(agent: str, column: str, table: MainTable = table) -> str:
+            cell = table.cells.get((agent, column))
+            if cell is None:
+                return "--"
+            body = str(cell).replace("†", r"$^\dagger$").replace("-", "$-$")
+            if table.best(column) == agent:
+                return rf"\textbf{{{body}}}"
+            return body if cell.safe else rf"\textcolor{{gray}}{{{body}}}"
 
-    lines = [[each.replace("_", r"\_") for each in line] for line in _grid(table, text)]
-    body = [" & ".join(line) + r" \\" for line in lines]
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs,xcolor}",
+        span = len(table.agents) + 1
+
+        def heading(title: str, span: int = span) -> str:
+            return rf"\multicolumn{{{span}}}{{l}}{{\emph{{{title}}}}}"
+
+        lines = _grid(table, agents_down, text, heading, latex_text)
+        words = latex_text(f"{title}. {caption(chosen, 'Grey')}")
+        parts += [
             r"\begin{table}\centering",
-            rf"\caption{{{caption(results)} Grey: unsafe.}}",
+            rf"\caption{{{words}}}",
+            r"\begin{adjustbox}{max width=\linewidth}",
             rf"\begin{{tabular}}{{l{'r' * (len(lines[0]) - 1)}}}",
             r"\toprule",
-            body[0],
+            " & ".join(lines[0]) + r" \\",
             r"\midrule",
-            *body[1:],
+            *(" & ".join(line) + r" \\" for line in lines[1:]),
             r"\bottomrule",
             r"\end{tabular}",
+            r"\end{adjustbox}",
             r"\end{table}",
             "",
         ]
-    )
+    return "\n".join(parts)
 
 
-def _grid(table: MainTable, text: Callable[[str, str], str]) -> list[list[str]]:
-    """Header and rows; agents go down where there are more of them than tasks."""
-    if len(table.agents) > len(table.columns):
-        header = ["agent", *table.columns]
-        return [header, *([agent, *(text(agent, column) for column in table.columns)] for agent in table.agents)]
-    header = ["task", *table.agents]
-    return [header, *([column, *(text(agent, column) for agent in table.agents)] for column in table.columns)]
+def latex_text(text: str) -> str:
+    """Plain text as LaTeX sets it."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "†": r"$^\dagger$"}
+    return re.sub(r"[\\~^†&%$#_{}]", lambda match: special.get(match[0], "\\" + match[0]), text)
+
+
+def _agents_go_down(results: Sequence[Result]) -> bool:
+    """Whether there are more agents than tasks."""
+    return len({each.agent for each in results}) > len({each.task for each in results})
+
+
+def _grid(
+    table: MainTable,
+    agents_down: bool,
+    text: Callable[[str, str], str],
+    heading: Callable[[str], str],
+    plain: Callable[[str], str] = str,
+) -> list[list[str]]:
+    """Header and rows.
+
+    Args:
+        table: of the values; agents_down: else tasks go down, below a row with their family's title.
+        text: a cell, by agent and column's name; heading: how a family's title is set; plain: how names are set.
+    """
+    if agents_down:
+        header = ["agent", *(plain(each.name) for each in table.columns)]
+        return [header, *([plain(a), *(text(a, each.name) for each in table.columns)] for a in table.agents)]
+    families = table.families()
+    lines = [["task", *(plain(agent) for agent in table.agents)]]
+    for title, columns in families:
+        if len(families) > 1:
+            lines.append([heading(plain(title))])
+        lines += [[plain(each.name), *(text(agent, each.name) for agent in table.agents)] for each in columns]
+    return lines
