@@ -34,6 +34,7 @@ AGENTS: dict[str, dict[str, object]] = {
     "cql": {**FAST, "candidates": 4},
     "cql_lag": {**FAST, "candidates": 4},
     "ccac": {**VAE, "vae_latent_dim": 16, "warm_up": STEPS // 3, "log_multiplier_limit": 1.5},
+    "cdt_small": {},
     "fisor_small": {"critic_lr_decay": STEPS, "actor_lr_decay": 2 * STEPS},
 }
 
