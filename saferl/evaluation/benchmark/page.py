@@ -78,7 +78,8 @@ def _head(
 
 
 def _text(value: object) -> str:
-    return html.escape(str(value))
+    """Escaped for content and for attributes in double quotes."""
+    return html.escape(str(value), quote=False).replace('"', "&quot;")
 
 
 def _table(

@@ -86,6 +86,12 @@ def test_one_run_for_each_task_has_no_interval(quantity):
     assert np.isnan([span.low, span.high]).all()
 
 
+def test_a_profile_of_one_run_for_each_task_has_no_band():
+    value, low, high = performance_profile([[0.2], [0.4]], np.array([0.3]))
+    assert value == 0.5
+    assert np.isnan([low, high]).all()
+
+
 def test_the_probability_of_improvement_is_mann_whitneys():
     generator = np.random.default_rng(1)
     first, second = generator.normal(0.3, 1, 9), generator.normal(0, 1, 7)
