@@ -181,5 +181,6 @@ def _typed_union(value: Any, hints: tuple[Any, ...], key: str) -> Any:
             return _typed(value, hint, key)
         except UsageError:
             continue
-    allowed = " or ".join(_WORDS.get(hint, str(hint)) for hint in hints)
+    names = {each: "a list" for each in hints if typing.get_origin(each) in (tuple, list)} | _WORDS
+    allowed = " or ".join(names.get(hint, str(hint)) for hint in hints)
     raise UsageError(f"{key} must be {allowed}; got {value!r}.")
