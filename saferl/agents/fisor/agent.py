@@ -5,12 +5,12 @@ h(s) > 0 means violation. V_h(s) <= 0 says that some action supported by the dat
 """
 
 import copy
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from saferl.agents.agent import Agent
 from saferl.agents.bellman import bellman_target
@@ -22,109 +22,21 @@ from saferl.agents.feasibility import (
     reversed_expectile_loss,
     safety_bellman_target,
 )
-from saferl.agents.settings import ConstrainedConfig, LimitUse, check_share
+from saferl.agents.fisor.config import FISORConfig
+from saferl.agents.fisor.margins import current_margins
 from saferl.nn.averaging import average_into
 from saferl.nn.compilation import compiled
 from saferl.nn.cuda_graph import CudaGraph
-from saferl.nn.diffusion import SAMPLERS, SCHEDULES, NoiseSchedule, weighted_denoising_loss
+from saferl.nn.diffusion import SAMPLERS, NoiseSchedule, weighted_denoising_loss
+from saferl.nn.gaussian import SquashedGaussian
 from saferl.nn.mlp import EnsembleMLP
 from saferl.nn.score_network import FrozenScore, ScoreNetwork
 from saferl.offline_data.batch import Batch
+from saferl.offline_data.dataset import OfflineDataset
+from saferl.offline_data.sampler import Sampler
 
 REWARD, SAFETY = 0, 1  # members of the value ensemble
 REWARD_TWINS, SAFETY_TWINS = slice(0, 2), slice(2, 4)  # members of the critic ensemble
-
-_CHOICES = {
-    "safety_critic": ("hj", "qc"),
-    "schedule": tuple(SCHEDULES),
-    "sampler": tuple(SAMPLERS),
-    "selection": ("least_qh", "feasible_best_reward"),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class FISORConfig(ConstrainedConfig):
-    """Settings of FISOR; the defaults are the paper's for the DSRL tasks.
-
-    Only the "qc" critic uses ``cost_limit`` and ``episode_length``; ``precision`` is of the score network in training.
-    """
-
-    batch_size: int = 2048  # rows per update; each half of them trains the actor once
-    critic_batch_size: int = 256  # leading rows that train the critics
-    actor_lr: float = 3e-4
-    critic_lr: float = 3e-4
-    actor_lr_decay: int = 3_000_000  # actor updates of the cosine decay to 0; 0 for a constant rate
-    critic_lr_decay: int = 0  # critic updates of the same
-    lr_end_share: float = 0.0  # what the decay leaves of both rates
-    actor_target_rate: float = 0.001
-    reward_expectile: float = 0.9
-    safety_expectile: float = 0.9
-    safety_critic: str = "hj"  # "hj": reachability (worst h ahead); "qc": discounted sum of costs
-    safety_margin: float = 0.0  # the policy takes V_h and Q_h for this much higher, in units of h
-    unsafe_label: float = 25.0  # h where the data has costs but no margin: cost > 0
-    safe_label: float = -1.0  # the same where cost = 0
-    bootstrap_timeouts: bool = False  # False: the value ends where the time ran out, as in the paper
-    reward_temperature: float = 3.0  # alpha_2
-    cost_temperature: float = 5.0  # alpha_1
-    reward_weight_clip: float = 100.0
-    cost_weight_clip: float = 150.0
-    diffusion_steps: int = 5  # T
-    schedule: str = "vp"
-    sampler: str = "ddpm"
-    temperature: float = 1.0  # of the sampler's noise
-    candidates: int = 16  # N, actions drawn for one observation
-    selection: str = "least_qh"  # or "feasible_best_reward": the greatest Q_r among the candidates with Q_h <= 0
-    critic_hidden: int = 256
-    blocks: int = 3
-    dropout: float = 0.1
-    compile: bool = False  # the losses by torch.compile: a minute at the start, then faster
-    cuda_graph: bool = False  # on a GPU, record the whole update once and replay it
-
-    @property
-    def limit_use(self) -> LimitUse:
-        """Where the cost limit enters."""
-        return "training" if self.safety_critic == "qc" else "none"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key, allowed in _CHOICES.items():
-            if getattr(self, key) not in allowed:
-                raise ValueError(f"agent.{key} must be one of {', '.join(allowed)}; got {getattr(self, key)!r}.")
-        if self.batch_size < 2 or self.batch_size % 2:
-            raise ValueError(f"agent.batch_size must be even and >= 2; got {self.batch_size}.")
-        if not 1 <= self.critic_batch_size <= self.batch_size:
-            raise ValueError(
-                f"agent.critic_batch_size must be in 1..agent.batch_size={self.batch_size}; "
-                f"got {self.critic_batch_size}."
-            )
-        for key in ("diffusion_steps", "candidates", "critic_hidden", "blocks"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"agent.{key} must be >= 1; got {getattr(self, key)}.")
-        for key in ("actor_lr", "critic_lr", "reward_weight_clip", "cost_weight_clip"):
-            if not getattr(self, key) > 0:
-                raise ValueError(f"agent.{key} must be > 0; got {getattr(self, key)}.")
-        for key in (
-            "actor_lr_decay",
-            "critic_lr_decay",
-            "reward_temperature",
-            "cost_temperature",
-            "temperature",
-            "safety_margin",
-        ):
-            if not getattr(self, key) >= 0:
-                raise ValueError(f"agent.{key} must be >= 0; got {getattr(self, key)}.")
-        for key in ("reward_expectile", "safety_expectile"):
-            if not 0 < getattr(self, key) < 1:
-                raise ValueError(f"agent.{key} must be in (0, 1); got {getattr(self, key)}.")
-        check_share(self, "actor_target_rate")
-        for key in ("dropout", "lr_end_share"):
-            if not 0 <= getattr(self, key) < 1:
-                raise ValueError(f"agent.{key} must be in [0, 1); got {getattr(self, key)}.")
-        if not self.safe_label <= 0 < self.unsafe_label:
-            raise ValueError(
-                "agent.safe_label must be <= 0 and agent.unsafe_label > 0; "
-                f"got {self.safe_label} and {self.unsafe_label}."
-            )
 
 
 class Draws(NamedTuple):
@@ -136,10 +48,10 @@ class Draws(NamedTuple):
 
 
 class FISOR(Agent):
-    """Reward critics, safety critics and a diffusion policy, trained on disjoint objectives at every update.
+    """Reward critics, safety critics and a policy, trained on disjoint objectives at every update.
 
     The critics never depend on the policy. Networks: ``values`` (V_r, V_h), ``critics`` (twins of Q_r, twins of Q_h)
-    with a target copy, ``score`` with an averaged copy that acts.
+    with a target copy, ``score`` ("awr": ``gaussian``) with an averaged copy that acts.
     """
 
     updates: Tensor
@@ -150,21 +62,25 @@ class FISOR(Agent):
         widths = (config.critic_hidden, config.critic_hidden)
         self.values = EnsembleMLP(2, obs_dim, widths)
         self.critics = EnsembleMLP(4, obs_dim + act_dim, widths)
-        self.score = ScoreNetwork(
-            obs_dim,
-            act_dim,
-            config.diffusion_steps,
-            config.hidden,
-            config.blocks,
-            dropout=config.dropout,
-            dtype=config.dtype,
-        )
+        if config.actor == "awr":
+            self.gaussian = SquashedGaussian(obs_dim, act_dim, (config.hidden, config.hidden), config.dtype)
+            self.target_gaussian = copy.deepcopy(self.gaussian).requires_grad_(False)
+        else:
+            self.score = ScoreNetwork(
+                obs_dim,
+                act_dim,
+                config.diffusion_steps,
+                config.hidden,
+                config.blocks,
+                dropout=config.dropout,
+                dtype=config.dtype,
+            )
+            self.target_score = copy.deepcopy(self.score).requires_grad_(False).eval()
+            self.noise_schedule = NoiseSchedule(config.schedule, config.diffusion_steps)
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
-        self.target_score = copy.deepcopy(self.score).requires_grad_(False).eval()
-        self.noise_schedule = NoiseSchedule(config.schedule, config.diffusion_steps)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self.to(self.device)
-        trained = {"actor": self.score, "values": self.values, "critics": self.critics}
+        trained = {"actor": self._actor()[0], "values": self.values, "critics": self.critics}
         self.optimizers = {name: self._adam(network) for name, network in trained.items()}
         self._graph: CudaGraph | None = None
         prepare = partial(compiled, device=self.device) if config.compile else lambda function: function
@@ -199,7 +115,8 @@ class FISOR(Agent):
             draws = self.draw_noise(half)
             loss = self._policy_loss(batch.observations[rows], batch.actions[rows], weights[rows], draws)
             self.step("actor", loss)
-            average_into(self.target_score, self.score, config.actor_target_rate)
+            actor, averaged = self._actor()
+            average_into(averaged, actor, config.actor_target_rate)
             actor_losses.append(loss.detach())
         metrics = self.update_critics(batch, target_q)
         self.updates += 1
@@ -207,6 +124,21 @@ class FISOR(Agent):
         metrics["policy/mean_weight"] = weights.mean()
         metrics["policy/unused_share"] = (weights == 0).float().mean()
         return metrics
+
+    def sampler(
+        self,
+        dataset: OfflineDataset,
+        seed: int = 0,
+        action_low: ArrayLike | None = None,
+        action_high: ArrayLike | None = None,
+        reward_scale: float = 1.0,
+    ) -> Sampler:
+        """Uniform batches, with ``margins_before`` where ``margin_of`` is "current" and the data have margins."""
+        before = current_margins(dataset) if self.config.margin_of == "current" else None
+        columns = {} if before is None else {"margins_before": before}
+        return Sampler(
+            dataset, self.config.batch_size, self.device, seed, action_low, action_high, reward_scale, columns
+        )
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
         """Restore what ``optimizer_state`` gave; a recorded update is forgotten, its tensors are replaced."""
@@ -252,14 +184,24 @@ class FISOR(Agent):
         shift = self.config.safety_margin - self.threshold
         return feasibility_weights(q_r, v_r, q_h + shift, v_h + shift, self.weighting)
 
-    def draw_noise(self, rows: int) -> Draws:
-        """The random numbers of one actor update, from torch's global generator."""
+    def _actor(self) -> tuple[nn.Module, nn.Module]:
+        """The policy's network and its averaged copy, which acts."""
+        if self.config.actor == "awr":
+            return self.gaussian, self.target_gaussian
+        return self.score, self.target_score
+
+    def draw_noise(self, rows: int) -> Draws | None:
+        """The random numbers of one actor update, from torch's global generator; "awr" needs none."""
+        if self.config.actor == "awr":
+            return None
         steps = torch.randint(self.config.diffusion_steps, (rows,), device=self.device)
         noise = torch.randn(rows, self.act_dim, device=self.device)
         return Draws(steps, noise, self.score.draw_dropout(rows))
 
-    def policy_loss(self, observations: Tensor, actions: Tensor, weights: Tensor, draws: Draws) -> Tensor:
-        """Weighted denoising loss () for rows (B, obs_dim), (B, act_dim) and weights (B,)."""
+    def policy_loss(self, observations: Tensor, actions: Tensor, weights: Tensor, draws: Draws | None) -> Tensor:
+        """Weighted denoising loss (), "awr": - mean of w log pi(a | s), of (B, obs_dim), (B, act_dim) and w (B,)."""
+        if draws is None:
+            return -(weights * self.gaussian.log_prob(observations, actions)).mean()
         noisy = self.noise_schedule.noisy_actions(actions, draws.steps, draws.noise)
         predicted = self.score(noisy, observations, draws.steps, draws.dropout)
         return weighted_denoising_loss(predicted, draws.noise, weights)
@@ -285,12 +227,15 @@ class FISOR(Agent):
         reward = bellman_target(batch.rewards, ends, next_r, config.discount)
         if config.safety_critic == "qc":
             safety = bellman_target(batch.costs, ends, next_h, config.discount)
+        elif batch.margins_before is not None:
+            following = torch.lerp(next_h, self.margins(batch), ends)  # where nothing follows, V_h(s') is h(s')
+            safety = safety_bellman_target(batch.margins_before, torch.zeros_like(ends), following, config.discount)
         else:
             safety = safety_bellman_target(self.margins(batch), ends, next_h, config.discount)
         return torch.stack([reward, safety])
 
     def margins(self, batch: Batch) -> Tensor:
-        """h (B,) of the batch: its margins if the data has them, else the two labels of the settings."""
+        """h (B,) of the next states: the batch's margins if the data has them, else the two labels of the settings."""
         if batch.margins is not None:
             return batch.margins
         return torch.where(batch.costs > 0, self.config.unsafe_label, self.config.safe_label)
@@ -309,6 +254,8 @@ class FISOR(Agent):
 
     def draw_candidates(self, observations: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """N actions (B, N, act_dim) of the averaged policy for observations (B, obs_dim)."""
+        if self.config.actor == "awr":
+            return self.target_gaussian.sample(observations, self.config.candidates, generator).actions
         config, network = self.config, self._acting_network()
         features = network.observation_features(observations).repeat_interleave(config.candidates, dim=0)
 
