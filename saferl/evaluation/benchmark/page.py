@@ -78,8 +78,7 @@ def _head(
 
 
 def _text(value: object) -> str:
-    """Escaped for content and for attributes in double quotes."""
-    return html.escape(str(value), quote=False).replace('"', "&quot;")
+    return html.escape(str(value))
 
 
 def _table(
