@@ -33,7 +33,7 @@ class CPQConfig(ConstrainedConfig):
     alpha_lr: float = 1e-4
     vae_hidden: int = 400
     vae_divergence_weight: float = 0.5  # beta
-    candidates: int = 10  # N actions of the policy at each state that may be unknown to the data
+    candidates: int = 4  # N actions of the policy at each state that may be unknown to the data
     known_share: float = 0.95  # of the data's actions; a greater divergence of the encoder makes an action unknown
     cost_scale: float = 1.5  # unknown actions are to cost this multiple of kappa
     form: str = "corrected"  # or "published": with the faults of the reference code, see ``CPQ``

@@ -191,7 +191,7 @@ def test_actions_that_nobody_recorded_end_up_unsafe_unless_the_term_has_no_gradi
         assert max(unknown) < agent.threshold
 
 
-LEARNS = {"hidden": 32, "vae_hidden": 32, "batch_size": 128, "candidates": 5, "target_rate": 0.02} | {
+LEARNS = {"hidden": 32, "vae_hidden": 32, "batch_size": 128, "target_rate": 0.02} | {
     "critic_lr": 3e-3,
     "actor_lr": 1e-3,
     "vae_divergence_weight": 0.05,
