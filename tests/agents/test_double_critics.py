@@ -45,10 +45,14 @@ class Table(torch.nn.Module):
         self.values = values
 
     def forward(self, rows, frozen=False):
-        return self.values
+        if self.values.ndim == 2:
+            return self.values
+        draw = (self.candidates - rows[:, None, -ACT:]).abs().sum(2).argmin(1)  # which of the candidates the rows hold
+        return self.values[:, torch.arange(len(rows)), draw]
 
-    def over_candidates(self, states, candidates):
-        return self.values[:, : len(states), : candidates.shape[1]]
+    def over_candidates(self, states, candidates, members=slice(None)):
+        self.candidates = candidates
+        return self.values[members, : len(states), : candidates.shape[1]]
 
 
 def test_the_mixtures_lean_towards_the_worse_group():
@@ -72,7 +76,8 @@ def slow_targets(agent, rows, q, multiplier, published):
         if published:
             reward, cost = max(each[0] for each in options), max(each[1] for each in options)
         else:
-            reward, cost = max(options, key=lambda each: each[0] - multiplier * each[1])
+            chosen = max(range(DRAWS), key=lambda draw: q[0, row, draw] - multiplier * q[4, row, draw])
+            reward, cost = options[chosen]
         terminal, timeout = float(rows.terminals[row]), float(rows.timeouts[row])
         goes_on = (1 - max(terminal, timeout), 1.0) if published else (1 - terminal, 1 - terminal)
         found[0, row] = float(rows.rewards[row]) + 0.99 * goes_on[0] * reward
