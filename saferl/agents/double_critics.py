@@ -36,7 +36,7 @@ class DoubleCriticConfig(ConstrainedConfig):
     mixture: float = 0.75  # lambda: weight of the pessimistic group in a target
     candidates: int = 10  # N actions of which a target, and the policy, takes the best
     proportional: float = 0.1  # gains of the multiplier on Q_c - kappa
-    integral: float = 0.003
+    integral: float = 3e-4  # a tenth of the usual: the multiplier must not outrun the critics, see docs/agents.md
     derivative: float = 0.001
     form: str = "corrected"  # or "published": with the faults of the reference code, see ``DoubleCriticAgent``
 

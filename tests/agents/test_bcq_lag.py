@@ -12,6 +12,7 @@ LEARNS = {"hidden": 32, "vae_hidden": 32, "batch_size": 128, "candidates": 5, "m
     "critic_lr": 3e-3,
     "vae_lr": 3e-3,
     "vae_divergence_weight": 0.05,
+    "integral": 3e-3,
 }
 
 

@@ -14,6 +14,7 @@ LEARNS = {"hidden": 32, "vae_hidden": 32, "batch_size": 128, "candidates": 5, "m
     "critic_lr": 5e-3,
     "actor_lr": 2e-3,
     "vae_divergence_weight": 0.05,
+    "integral": 3e-3,
     "kernel_width": 1.0,
     "discrepancy": 0.1,
     "discrepancy_samples": 5,
