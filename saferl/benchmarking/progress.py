@@ -94,7 +94,6 @@ class Progress:
         left = self.seconds_left()
         words = [f"{len(self._took)} of {len(self._labels)} {self._noun}s ended"]
         words += [f"{self._failed} failed"] if self._failed else []
-        words += [f"{min(len(self._running), self._slots)} running"]
         words += [f"about {clock(left)} left"] if left is not None else []
         return ", ".join(words)
 
@@ -104,7 +103,7 @@ class Progress:
         lines = [f"  {escape(self._labels[index])}  {clock(now - started)}" for index, started in shown[:SHOWN]]
         if len(shown) > SHOWN:
             lines.append(f"  and {len(shown) - SHOWN} more")
-        return Group(self._state(), *lines)
+        return Group(f"{self._state()}; {min(len(self._running), self._slots)} running", *lines)
 
     def _note(self, line: str) -> None:
         if self._live is not None:

@@ -1,6 +1,8 @@
 """RayEngine: calls as Ray tasks of one core each, on the machines of a cluster; Ray does the scheduling."""
 
 import logging
+import signal
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,6 +10,7 @@ from saferl.benchmarking.calls import Call, Event, cause_of
 from saferl.command_line import UsageError
 
 STOP_SECONDS = 120.0  # for the trainings to finish their updates and write checkpoints
+_CONNECT_SECONDS = 10.0  # to an address that was given
 RETRIES = 1  # of a call whose machine went away; a training goes on from its checkpoint
 
 
@@ -23,11 +26,14 @@ class RayEngine:
         except ImportError as error:
             raise UsageError('engine=ray needs Ray: pip install "saferl[ray]".') from error
         self._ray = ray
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
+            _check_reachable(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            line = str(error).splitlines()[0]
+        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            line = (str(error).splitlines() or [type(error).__name__])[0]
             raise UsageError(f"engine=ray ray_address={address}: can't be reached ({line}).") from error
+        signal.signal(signal.SIGTERM, on_sigterm)  # ray.init puts its own there, which saves nothing
         self._running: dict[Any, int] = {}  # reference to index
 
     @property
@@ -64,6 +70,13 @@ class RayEngine:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             return Event(index, "failed", cause=f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}")
         return Event(index, "finished", content) if kind == "finished" else Event(index, "failed", cause=content)
+
+
+def _check_reachable(address: str | None) -> None:
+    """Fail in seconds, where Ray tries for minutes. Raises: OSError; ValueError for a port that is no number."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
 
 
 def _answer(function: Any, arguments: tuple[Any, ...]) -> tuple[str, Any]:

@@ -60,16 +60,16 @@ def chosen_tasks(
         data: paths by task, named as in ``words``.
     Raises: UsageError for a word that names nothing, or data of a task that is not among them.
     """
-    chosen = {env: name for word in words for name, env in _named(word)}
+    chosen = {saferl.envs.full_id(env): (name, env) for word in words for name, env in _named(word)}
     paths: dict[str, str | None] = {}
     for word, path in data.items():
         for _, env in _named(word):
-            if env not in chosen:
-                raise UsageError(unknown("task of this benchmark (data)", word, chosen.values()))
-            paths[env] = path
+            if saferl.envs.full_id(env) not in chosen:
+                raise UsageError(unknown("task of this benchmark (data)", word, [name for name, _ in chosen.values()]))
+            paths[saferl.envs.full_id(env)] = path
     return [
-        BenchmarkTask(name, env, _family(env), limits or _limits(env, PROTOCOLS[protocol]), paths.get(env))
-        for env, name in chosen.items()
+        BenchmarkTask(name, env, _family(full_id), limits or _limits(full_id, PROTOCOLS[protocol]), paths.get(full_id))
+        for full_id, (name, env) in chosen.items()
     ]
 
 

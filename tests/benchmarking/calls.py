@@ -67,3 +67,15 @@ def node() -> str:
 
     time.sleep(1.0)
     return ray.get_runtime_context().get_node_id()
+
+
+def save_when_interrupted(folder: str) -> None:
+    """As ``save_when_stopped``, with the signal that Ray's cancel sends."""
+    asked = []
+    signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    (Path(folder) / "started").touch()
+    while not asked:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    (Path(folder) / "saved").touch()
+    raise KeyboardInterrupt

@@ -58,6 +58,6 @@ def test_a_line_for_each_end_and_the_cause_of_each_failure(clock):
         each.tell(Event(1, "started"))
         each.tell(Event(1, "failed", cause="the reason"))
     first, failure, last = stream.getvalue().splitlines()
-    assert first == "1 of 2 runs ended, 0 running, about 0:05 left; last: run 0 in 0:05"
+    assert first == "1 of 2 runs ended, about 0:05 left; last: run 0 in 0:05"
     assert failure == "failed: run 1: the reason"
-    assert last == "2 of 2 runs ended, 1 failed, 0 running, about 0:00 left; last: run 1 in 0:00"
+    assert last == "2 of 2 runs ended, 1 failed, about 0:00 left; last: run 1 in 0:00"
