@@ -219,18 +219,19 @@ def test_the_threshold_of_the_cost_value_is_kappa_and_reachability_has_none():
     assert costs.selected(torch.zeros(1, 3), torch.zeros(1, 2, 1)).tolist() == [0]
 
 
-def test_the_best_feasible_action_solves_the_road_at_limit_zero():
+@pytest.mark.parametrize(("unsafe_label", "low", "high"), [(1.0, -1e-9, 0.02), (25.0, 0.05, 0.5)])
+def test_fisor_plus_solves_the_road_at_limit_zero_unless_its_labels_are_lopsided(unsafe_label, low, high):
     """Imitating all feasible actions alike (reward temperature 0) leaves the choice to acting.
 
-    A third of the recorded actions costs; the expectile 0.995 keeps their labels of 25 out of V_h, which 0.95 does not.
+    A third of the recorded actions costs. At the expectile 0.95 a label of 25 lifts V_h of every safe state by 0.7.
     """
     torch.manual_seed(0)
-    rates = {"actor_lr": 3e-3, "critic_lr": 3e-3, "actor_lr_decay": 1400, "critic_lr_decay": 700}
+    rates = {"actor_lr": 3e-3, "critic_lr": 3e-3, "actor_lr_decay": 1000, "critic_lr_decay": 500}
     sizes = {"batch_size": 128, "critic_batch_size": 128, "hidden": 64, "blocks": 1, "critic_hidden": 64}
-    averages = {"target_rate": 0.1, "actor_target_rate": 0.02, "safety_expectile": 0.995, "dropout": 0.0}
-    settings = preset("fisor_plus_small") | rates | sizes | averages | {"reward_temperature": 0.0, "unsafe_label": 25.0}
+    rates |= {"target_rate": 0.1, "actor_target_rate": 0.02, "dropout": 0.0, "reward_temperature": 0.0}
+    settings = preset("fisor_plus_small") | rates | sizes | {"unsafe_label": unsafe_label}
     agent = FISOR(FISORConfig(**settings), 12, 1)
-    train(agent, ROAD.dataset(), 700)
+    train(agent, ROAD.dataset(), 500)
     shortfall, excess = ROAD.gap(agent, 0.0, samples=128)
     assert excess == 0
-    assert shortfall < 0.02
+    assert low < shortfall < high
