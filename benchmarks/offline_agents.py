@@ -13,15 +13,14 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
 
 from benchmarks import osrl_agents
+from benchmarks.sampling import ACT_DIM, OBS_DIM, example
 from benchmarks.turns import Timing, best_rounds
 from saferl.agents import AGENTS
-from saferl.offline_data import OfflineDataset
 
-ROWS, OBS_DIM, ACT_DIM = 20_000, 76, 2
+ROWS = 20_000
 # OSRL on one thread of a shared two-core machine of this kind: steps per CPU-second and resident MB.
 REFERENCE = {
     "bc": (80.0, 358), "coptidice": (22.0, 388), "cpq": (6.0, 450), "bear_lag": (3.6, 465), "bcq_lag": (3.2, 441),
@@ -30,21 +29,6 @@ REFERENCE = {
 AIMS = {"bc": 3, "coptidice": 3, "cpq": 5, "bear_lag": 5, "bcq_lag": 5, "cdt": 3}
 REPEATS = {"bc": 200, "coptidice": 40, "cpq": 20, "bear_lag": 12, "bcq_lag": 12, "cdt": 1}
 OTHERS = ("iql_lag", "caps", "cql", "carl", "o3srl")  # OSRL has none of these
-
-
-def example(rows: int = ROWS) -> OfflineDataset:
-    """Random transitions in episodes of 1,000 steps; a tenth costs 1."""
-    generator = np.random.default_rng(0)
-    observations = generator.standard_normal((rows, OBS_DIM), dtype=np.float32)
-    return OfflineDataset(
-        observations=observations,
-        next_observations=observations[::-1].copy(),
-        actions=generator.uniform(-1, 1, (rows, ACT_DIM)).astype(np.float32),
-        rewards=generator.standard_normal(rows, dtype=np.float32),
-        costs=(generator.random(rows) < 0.1).astype(np.float32),
-        terminals=np.zeros(rows, bool),
-        timeouts=np.arange(rows) % 1_000 == 999,
-    )
 
 
 def ours(name: str, precision: str) -> list[tuple[Callable[[], object], int]]:
@@ -57,14 +41,14 @@ def ours(name: str, precision: str) -> list[tuple[Callable[[], object], int]]:
     config = config_class(**{key: value for key, value in given.items() if key in fields})
     torch.manual_seed(0)
     agent = agent_class(config, OBS_DIM, ACT_DIM)
-    sampler = agent.sampler(example(), seed=0, action_low=-1.0, action_high=1.0)
+    sampler = agent.sampler(example(ROWS), seed=0, action_low=-1.0, action_high=1.0)
     return [(lambda: agent.update(sampler.sample()), REPEATS.get(name, 20))]
 
 
 def theirs(name: str) -> list[tuple[Callable[[], object], int]]:
     """OSRL's update."""
     torch.manual_seed(0)
-    return [(osrl_agents.update_of(name, example()), REPEATS[name])]
+    return [(osrl_agents.update_of(name, example(ROWS)), REPEATS[name])]
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Agent: what the training loop, checkpoints and evaluation know of every algorithm."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -84,11 +85,20 @@ class Agent(nn.Module, ABC):
         action_high: ArrayLike | None = None,
         reward_scale: float = 1.0,
     ) -> BatchSource:
-        """What draws this agent's batches; arguments as of ``Sampler``. Agents that choose or extend rows override it.
+        """What draws this agent's batches; arguments as of ``Sampler``.
 
         Raises: DatasetError if the data can't train this agent.
         """
-        return Sampler(dataset, self.config.batch_size, self.device, seed, action_low, action_high, reward_scale)
+        rows, columns = self.training_rows(dataset)
+        size = self.config.batch_size
+        return Sampler(rows, size, self.device, seed, action_low, action_high, reward_scale, columns)
+
+    def training_rows(self, dataset: OfflineDataset) -> tuple[OfflineDataset, Mapping[str, ArrayLike]]:
+        """The transitions to draw from, and further values (N,) of each by the names of Batch's optional fields.
+
+        Here all of them as they are; agents that choose episodes or need more of a row override it.
+        """
+        return dataset, {}
 
     def step(self, name: str, loss: Tensor) -> None:
         """One step of the named optimiser down the gradient of ``loss`` ()."""

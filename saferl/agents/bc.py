@@ -4,6 +4,7 @@ Source of the choices of episodes: DSRL (Liu et al., Datasets and Benchmarks for
 2023).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +13,19 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from saferl.agents.agent import Agent, BatchSource
-from saferl.agents.settings import LimitUse, check_at_least, check_choice, check_positive
+from saferl.agents.agent import Agent
+from saferl.agents.settings import LimitedConfig, LimitUse, check_choice, check_positive
 from saferl.nn.mlp import MLP
 from saferl.offline_data.batch import Batch
 from saferl.offline_data.dataset import DatasetError, OfflineDataset
 from saferl.offline_data.frontier import near_frontier
-from saferl.offline_data.sampler import Sampler
 from saferl.policy import Policy, TorchPolicy
 
 EPISODES = ("all", "safe", "risky", "boundary", "frontier", "conditioned")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BCConfig:
+class BCConfig(LimitedConfig):
     """Settings of BC; the values are those usual for DSRL.
 
     With C the undiscounted cost of an episode and L the limit, ``episodes`` imitates: "all"; "safe": C <= L; "risky":
@@ -34,16 +34,9 @@ class BCConfig:
     """
 
     episodes: str = "all"
-    cost_limit: float | None = None  # L; None: the task's smallest one
     lr: float = 1e-3
     hidden: int = 256
     batch_size: int = 512
-    precision: str = "float32"  # of the products; bfloat16 is faster on a CPU that has it
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the products."""
-        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     @property
     def limit_use(self) -> LimitUse:
@@ -63,11 +56,9 @@ class BCConfig:
         return self.cost_limit
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice(self, "episodes", EPISODES)
-        check_choice(self, "precision", ("float32", "bfloat16"))
         check_positive(self, "lr", "hidden", "batch_size")
-        if self.cost_limit is not None:
-            check_at_least(self, 0, "cost_limit")
 
 
 class BC(Agent):
@@ -85,31 +76,21 @@ class BC(Agent):
         self.conditioned = config.episodes == "conditioned"
         self.actor = MLP(obs_dim + self.conditioned, act_dim, (config.hidden, config.hidden), config.dtype)
         if self.conditioned:
-            self.register_buffer("greatest_cost", torch.ones(()))  # from the data, see ``sampler``
+            self.register_buffer("greatest_cost", torch.ones(()))  # from the data, see ``training_rows``
         self.to(self.device)
         self.optimizers = {"actor": torch.optim.Adam(self.actor.parameters(), lr=config.lr, fused=True)}
 
-    def sampler(
-        self,
-        dataset: OfflineDataset,
-        seed: int = 0,
-        action_low: ArrayLike | None = None,
-        action_high: ArrayLike | None = None,
-        reward_scale: float = 1.0,
-    ) -> BatchSource:
-        """Rows of the episodes that the settings choose; "conditioned": with the cost of their episode.
+    def training_rows(self, dataset: OfflineDataset) -> tuple[OfflineDataset, Mapping[str, ArrayLike]]:
+        """The episodes that the settings choose; "conditioned": all, with the cost of their episode.
 
         Raises: DatasetError if no episode is left.
         """
-        columns = None
         if self.conditioned:
             self.greatest_cost.fill_(float(dataset.costs.max()) or 1.0)
-            columns = {"episode_costs": np.repeat(dataset.episode_returns()[1], dataset.episode_lengths)}
-        elif self.config.episodes != "all":
+            return dataset, {"episode_costs": np.repeat(dataset.episode_returns()[1], dataset.episode_lengths)}
+        if self.config.episodes != "all":
             dataset = dataset.select(self._chosen(dataset))
-        return Sampler(
-            dataset, self.config.batch_size, self.device, seed, action_low, action_high, reward_scale, columns
-        )
+        return dataset, {}
 
     def _chosen(self, dataset: OfflineDataset) -> NDArray[np.bool_]:
         """(E,) which episodes are imitated. Raises: DatasetError if none is."""

@@ -5,6 +5,7 @@ and a classifier of pairs (s, a), given the budget b, say where the cost critic 
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from saferl.nn.gaussian import SquashedGaussian
 from saferl.nn.mlp import MLP, EnsembleMLP
 from saferl.offline_data.batch import Batch
 from saferl.offline_data.dataset import OfflineDataset
-from saferl.offline_data.sampler import Sampler
+from saferl.offline_data.sequences import sums_to_go
 from saferl.policy import Policy, TorchPolicy
 
 MEMBERS = 4  # critics of each kind
@@ -97,26 +98,9 @@ class CCAC(Agent):
             "multipliers": torch.optim.Adam(self.multipliers.parameters(), lr=config.actor_lr, fused=True),
         }
 
-    def sampler(
-        self,
-        dataset: OfflineDataset,
-        seed: int = 0,
-        action_low: ArrayLike | None = None,
-        action_high: ArrayLike | None = None,
-        reward_scale: float = 1.0,
-    ) -> Sampler:
-        """Uniform batches with the cost from each row to the end of its episode; arguments as of ``Sampler``."""
-        to_go = np.concatenate([dataset.costs[rows][::-1].cumsum()[::-1] for rows in dataset.episode_slices])
-        return Sampler(
-            dataset,
-            self.config.batch_size,
-            self.device,
-            seed,
-            action_low,
-            action_high,
-            reward_scale,
-            columns={"costs_to_go": to_go},
-        )
+    def training_rows(self, dataset: OfflineDataset) -> tuple[OfflineDataset, Mapping[str, ArrayLike]]:
+        """All rows, with the cost from each to the end of its episode."""
+        return dataset, {"costs_to_go": sums_to_go(dataset, dataset.costs)}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One step of generator and classifier; behind the warm-up, of critics, actor and multipliers too.

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from saferl.agents.agent import Agent, BatchSource
 from saferl.agents.bellman import FORMS
 from saferl.agents.sequence_policy import History, SequencePolicy
-from saferl.agents.settings import LimitUse, check_at_least, check_choice, check_positive
+from saferl.agents.settings import LimitedConfig, LimitUse, check_at_least, check_choice, check_positive
 from saferl.nn.dense import dense
 from saferl.nn.transformer import Transformer
 from saferl.offline_data.dataset import DatasetError, OfflineDataset
@@ -33,10 +33,12 @@ PUBLISHED_REACH, PUBLISHED_OFFSET = 70.0, 50.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class CDTConfig:
-    """Settings of CDT; the defaults are those usual for DSRL."""
+class CDTConfig(LimitedConfig):
+    """Settings of CDT; the defaults are those usual for DSRL.
 
-    cost_limit: float | None = None  # what the policy is asked to keep unless told otherwise; None: the task's smallest
+    ``cost_limit`` is what the policy is asked to keep unless it is told otherwise.
+    """
+
     target_return: float | None = None  # what it is asked to earn; None: the data's best within the limit
     episode_length: int | None = None  # steps that have a time embedding; None: the task's horizon
     batch_size: int = 2048  # stretches
@@ -56,7 +58,6 @@ class CDTConfig:
     frontier_degree: int | None = None  # of the frontier's polynomial; None: the lowest of 0, 1, 2 that fits
     max_return: float | None = None  # of a label; None: the best return and a tenth of the span of returns
     max_return_decrease: float | None = None  # of the episode behind a label; None: a fifth of the span of returns
-    precision: str = "float32"  # of the products; bfloat16 is faster on a CPU that has it
     form: str = "corrected"  # or "published": with the faults of the reference code, see ``CDT``
 
     @property
@@ -64,14 +65,8 @@ class CDTConfig:
         """Where the cost limit enters."""
         return "acting"
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the products."""
-        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-
     def __post_init__(self) -> None:
-        if self.cost_limit is not None:
-            check_at_least(self, 0, "cost_limit")
+        super().__post_init__()
         if self.episode_length is not None:
             check_at_least(self, 1, "episode_length")
         if self.frontier_degree is not None:
@@ -81,7 +76,6 @@ class CDTConfig:
         check_at_least(self, 1, "batch_size", "context", "hidden", "layers", "heads", "warmup")
         check_at_least(self, 0, "weight_decay", "cost_loss_weight", "augmentation")
         check_positive(self, "lr", "gradient_clip", "temperature_lr", "initial_temperature")
-        check_choice(self, "precision", ("float32", "bfloat16"))
         check_choice(self, "form", FORMS)
         if self.hidden % self.heads:
             raise ValueError(f"agent.hidden must be a multiple of agent.heads={self.heads}; got {self.hidden}.")

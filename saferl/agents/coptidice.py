@@ -6,22 +6,22 @@ Estimation, ICLR 2022. w(s, a) = d(s, a) / d_D(s, a): how often the policy is in
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saferl.agents.agent import Agent, BatchSource
+from saferl.agents.agent import Agent
 from saferl.agents.bellman import FORMS, ends
 from saferl.agents.settings import ConstrainedConfig, check_choice, check_positive
+from saferl.agents.start_mean import starts
 from saferl.nn.gaussian import SquashedGaussian
 from saferl.nn.mlp import EnsembleMLP
 from saferl.offline_data.batch import Batch
 from saferl.offline_data.dataset import OfflineDataset
-from saferl.offline_data.sampler import Sampler
 
 VALUE, COST_VALUE = 0, 1  # members of the ensemble: nu and chi
 JITTER = 0.1  # published form: noise on states and actions, in the batch's standard deviations
@@ -98,27 +98,9 @@ class COptiDICE(Agent):
         """lambda () > 0, reward per unit of cost."""
         return F.softplus(self.raw_multiplier)
 
-    def sampler(
-        self,
-        dataset: OfflineDataset,
-        seed: int = 0,
-        action_low: ArrayLike | None = None,
-        action_high: ArrayLike | None = None,
-        reward_scale: float = 1.0,
-    ) -> BatchSource:
-        """Batches with ``starts``, whose mean is 1: N / E in the E of N rows that begin an episode, 0 elsewhere."""
-        starts = np.zeros(len(dataset))
-        starts[dataset.episode_starts] = len(dataset) / dataset.n_episodes
-        return Sampler(
-            dataset,
-            self.config.batch_size,
-            self.device,
-            seed,
-            action_low,
-            action_high,
-            reward_scale,
-            columns={"starts": starts},
-        )
+    def training_rows(self, dataset: OfflineDataset) -> tuple[OfflineDataset, Mapping[str, ArrayLike]]:
+        """All rows, with ``starts`` of mean 1: N / E in the E of N rows that begin an episode, 0 elsewhere."""
+        return dataset, {"starts": starts(dataset) * (len(dataset) / dataset.n_episodes)}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient step of nu, chi, lambda and tau together, then one of the policy on the weights they gave."""

@@ -6,6 +6,7 @@ actor-critic. The cost critic, which mirrors the reward's, and the multiplier (S
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,14 +16,13 @@ from torch import Tensor, nn
 from saferl.agents.agent import Agent
 from saferl.agents.bellman import bellman_target, ends
 from saferl.agents.settings import ConstrainedConfig, LimitUse, check_at_least, check_positive
-from saferl.agents.start_mean import StartMean, start_sampler
+from saferl.agents.start_mean import StartMean, starts
 from saferl.nn.averaging import average_into
 from saferl.nn.gaussian import SquashedGaussian
 from saferl.nn.mlp import EnsembleMLP
 from saferl.nn.multipliers import PIDMultiplier
 from saferl.offline_data.batch import Batch
 from saferl.offline_data.dataset import OfflineDataset
-from saferl.offline_data.sampler import Sampler
 
 REWARD_TWINS, COST_TWINS = slice(0, 2), slice(2, 4)  # members of the critic ensemble; without limit the first two only
 
@@ -82,16 +82,9 @@ class CQL(Agent):
             "temperature": torch.optim.Adam([self.log_temperature], lr=config.temperature_lr, fused=True),
         }
 
-    def sampler(
-        self,
-        dataset: OfflineDataset,
-        seed: int = 0,
-        action_low: ArrayLike | None = None,
-        action_high: ArrayLike | None = None,
-        reward_scale: float = 1.0,
-    ) -> Sampler:
-        """Uniform batches that say where episodes begin; arguments as of ``Sampler``."""
-        return start_sampler(dataset, self.config.batch_size, self.device, seed, action_low, action_high, reward_scale)
+    def training_rows(self, dataset: OfflineDataset) -> tuple[OfflineDataset, Mapping[str, ArrayLike]]:
+        """All rows, and which of them begin an episode."""
+        return dataset, {"starts": starts(dataset)}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One step of the critics, of the actor and of the temperature."""

@@ -2,6 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,14 +12,13 @@ from torch import Tensor, nn
 from saferl.agents.agent import Agent
 from saferl.agents.bellman import FORMS, bellman_target, ends
 from saferl.agents.settings import ConstrainedConfig, check_at_least, check_choice, check_positive
-from saferl.agents.start_mean import StartMean, start_sampler
+from saferl.agents.start_mean import StartMean, starts
 from saferl.nn.averaging import average_into
 from saferl.nn.mlp import EnsembleMLP
 from saferl.nn.multipliers import PIDMultiplier
 from saferl.nn.vae import ActionVAE
 from saferl.offline_data.batch import Batch
 from saferl.offline_data.dataset import OfflineDataset
-from saferl.offline_data.sampler import Sampler
 
 START_ROWS = 6  # rows of a batch, starts first, at which the acting policy's cost is looked up
 
@@ -118,16 +118,9 @@ class DoubleCriticAgent(Agent, ABC):
     def published_action(self, observations: Tensor, generator: torch.Generator | None) -> Tensor:
         """How the published form acts: (B, act_dim) for observations (B, obs_dim)."""
 
-    def sampler(
-        self,
-        dataset: OfflineDataset,
-        seed: int = 0,
-        action_low: ArrayLike | None = None,
-        action_high: ArrayLike | None = None,
-        reward_scale: float = 1.0,
-    ) -> Sampler:
-        """Uniform batches that say where episodes begin; arguments as of ``Sampler``."""
-        return start_sampler(dataset, self.config.batch_size, self.device, seed, action_low, action_high, reward_scale)
+    def training_rows(self, dataset: OfflineDataset) -> tuple[OfflineDataset, Mapping[str, ArrayLike]]:
+        """All rows, and which of them begin an episode."""
+        return dataset, {"starts": starts(dataset)}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One step of the VAE, of all critics and of the actor."""

@@ -4,16 +4,16 @@ Papers: Kostrikov et al., Offline Reinforcement Learning with Implicit Q-Learnin
 Safety in Reinforcement Learning by PID Lagrangian Methods, ICML 2020 (the multiplier). Their coupling is ours.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from saferl.agents.agent import BatchSource
 from saferl.agents.implicit import COST, REWARD, ImplicitAgent, ImplicitConfig, advantage_weights
 from saferl.agents.settings import check_at_least
-from saferl.agents.start_mean import StartMean, start_sampler
+from saferl.agents.start_mean import StartMean, starts
 from saferl.nn.multipliers import PIDMultiplier
 from saferl.offline_data.batch import Batch
 from saferl.offline_data.dataset import OfflineDataset
@@ -50,17 +50,9 @@ class IQLLag(ImplicitAgent):
         self.start_cost = StartMean().to(self.device)
         self.threshold = config.threshold
 
-    def sampler(
-        self,
-        dataset: OfflineDataset,
-        seed: int = 0,
-        action_low: ArrayLike | None = None,
-        action_high: ArrayLike | None = None,
-        reward_scale: float = 1.0,
-    ) -> BatchSource:
-        """Batches that say which rows begin an episode."""
-        size = self.config.batch_size
-        return start_sampler(dataset, size, self.device, seed, action_low, action_high, reward_scale)
+    def training_rows(self, dataset: OfflineDataset) -> tuple[OfflineDataset, Mapping[str, ArrayLike]]:
+        """All rows, and which of them begin an episode."""
+        return dataset, {"starts": starts(dataset)}
 
     def constrain(self, values: Tensor, batch: Batch) -> dict[str, Tensor]:
         """One step of the multiplier on V_c of ``values`` (2, B), where episodes begin, less kappa."""

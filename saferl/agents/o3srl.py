@@ -5,6 +5,7 @@ min over lambda, max over pi of V_r - lambda (V_c - kappa), EXP3 on a grid of mu
 learner for each draw, and the last policy in place of the mean of all.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,12 +13,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from saferl.agents.settings import check_at_least, check_positive
-from saferl.agents.start_mean import StartMean, start_sampler
+from saferl.agents.start_mean import StartMean, starts
 from saferl.agents.td3_bc import TD3BC, TD3BCConfig, critic_loss, policy_loss
 from saferl.nn.exp3 import EXP3
 from saferl.offline_data.batch import Batch
 from saferl.offline_data.dataset import OfflineDataset
-from saferl.offline_data.sampler import Sampler
 
 ACTOR_CRITICS = slice(1, 4)  # one of the twins of Q_r and both of Q_c, side by side in the ensemble
 
@@ -56,16 +56,9 @@ class O3SRL(TD3BC):
         self.to(self.device)
         self.threshold = config.threshold
 
-    def sampler(
-        self,
-        dataset: OfflineDataset,
-        seed: int = 0,
-        action_low: ArrayLike | None = None,
-        action_high: ArrayLike | None = None,
-        reward_scale: float = 1.0,
-    ) -> Sampler:
-        """Uniform batches that say where episodes begin; arguments as of ``Sampler``."""
-        return start_sampler(dataset, self.config.batch_size, self.device, seed, action_low, action_high, reward_scale)
+    def training_rows(self, dataset: OfflineDataset) -> tuple[OfflineDataset, Mapping[str, ArrayLike]]:
+        """All rows, and which of them begin an episode."""
+        return dataset, {"starts": starts(dataset)}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One step of the critics on each part of the batch, one of the actor on the last, then the bandit's."""

@@ -12,16 +12,32 @@ LimitUse = Literal["none", "training", "acting"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConstrainedConfig:
-    """Settings of every agent that trains for a cost limit."""
+class LimitedConfig:
+    """Settings of every agent that may be given a cost limit."""
 
     cost_limit: float | None = None  # on the undiscounted cost of an episode; None: the task's smallest one
+    precision: str = "float32"  # of the products; bfloat16 is faster on a CPU that has it
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the products."""
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+    def __post_init__(self) -> None:
+        if self.cost_limit is not None:
+            check_at_least(self, 0, "cost_limit")
+        check_choice(self, "precision", ("float32", "bfloat16"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstrainedConfig(LimitedConfig):
+    """Settings of every agent with critics that trains for a cost limit."""
+
     episode_length: int | None = None  # steps; None: the task's horizon, else the data's longest episode
     discount: float = 0.99
     batch_size: int = 512
     hidden: int = 256  # width of the two layers of actor and critics
     target_rate: float = 0.005  # share of the networks that enters their target copy at each update
-    precision: str = "float32"  # of the products; bfloat16 is twice as fast on a CPU that has it
 
     @property
     def limit_use(self) -> LimitUse:
@@ -38,21 +54,14 @@ class ConstrainedConfig:
             )
         return cost_value_threshold(self.cost_limit, self.discount, self.episode_length)
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the products."""
-        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-
     def __post_init__(self) -> None:
-        if self.cost_limit is not None:
-            check_at_least(self, 0, "cost_limit")
+        super().__post_init__()
         if self.episode_length is not None:
             check_at_least(self, 1, "episode_length")
         check_at_least(self, 1, "batch_size", "hidden")
         check_share(self, "target_rate")
         if not 0 <= self.discount < 1:
             raise ValueError(f"agent.discount must be in [0, 1); got {self.discount}.")
-        check_choice(self, "precision", ("float32", "bfloat16"))
 
 
 def check_positive(config: Any, *keys: str) -> None:

@@ -1,14 +1,11 @@
 """StartMean: what a value is worth where episodes begin, which is where a cost limit holds."""
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from saferl.offline_data.dataset import OfflineDataset
-from saferl.offline_data.sampler import Sampler
 
 
 class StartMean(nn.Module):
@@ -46,16 +43,8 @@ class StartMean(nn.Module):
         return torch.where(self.weight > 0, self.weighted / self.weight, values.mean())
 
 
-def start_sampler(
-    dataset: OfflineDataset,
-    batch_size: int,
-    device: torch.device,
-    seed: int,
-    action_low: ArrayLike | None,
-    action_high: ArrayLike | None,
-    reward_scale: float,
-) -> Sampler:
-    """A Sampler, arguments as there, whose batches also say which rows begin an episode (``starts``)."""
-    starts: Any = np.zeros(len(dataset))
-    starts[dataset.episode_starts] = 1
-    return Sampler(dataset, batch_size, device, seed, action_low, action_high, reward_scale, columns={"starts": starts})
+def starts(dataset: OfflineDataset) -> NDArray[np.float64]:
+    """(N,) 1 in the rows that begin an episode, 0 elsewhere."""
+    marks = np.zeros(len(dataset))
+    marks[dataset.episode_starts] = 1
+    return marks

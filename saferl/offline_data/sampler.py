@@ -14,7 +14,42 @@ ACTION_LIMIT = 1 - 1e-5  # keeps the inverse of a tanh finite; FISOR clips its d
 _BLOCK = 1 << 16  # rows that are copied at a time
 
 
-class Sampler:
+class RowStream:
+    """Rows of a dataset on a device, and the random numbers that draw from them; a base of samplers.
+
+    Args:
+        seed: of the sampler's own random numbers, which nothing else shares.
+        device: where they are drawn.
+    """
+
+    _rows: Tensor  # (N, width)
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.device = device
+        self._generator = torch.Generator(device).manual_seed(seed)
+
+    def __len__(self) -> int:
+        """Number of rows that are drawn from."""
+        return len(self._rows)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What continues the stream of batches: the generator's state (uint8) and the number of rows (1,)."""
+        return {"generator": self._generator.get_state(), "rows": torch.tensor([len(self._rows)])}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue where ``state_dict`` was taken.
+
+        Raises: DatasetError if the state belongs to a dataset of another size: the batches would differ.
+        """
+        rows = int(state["rows"])
+        if rows != len(self._rows):
+            raise DatasetError(
+                f"the saved sampler drew from {rows} rows, this one has {len(self._rows)}; use the same data."
+            )
+        self._generator.set_state(state["generator"].cpu())
+
+
+class Sampler(RowStream):
     """Draws batches of transitions, uniformly and with replacement.
 
     A row of the packed tensor is a whole transition, so that a batch costs one gather; a Batch's fields are views
@@ -48,15 +83,11 @@ class Sampler:
             raise DatasetError(f"batch_size must be >= 1; got {batch_size}.")
         if not np.isfinite(reward_scale):
             raise DatasetError(f"reward_scale must be finite; got {reward_scale}.")
-        self.batch_size, self.device = batch_size, torch.device(device)
-        self._generator = torch.Generator(self.device).manual_seed(seed)
+        super().__init__(seed, torch.device(device))
+        self.batch_size = batch_size
         self._columns: dict[str, slice | int] = {}
         arrays = {**dataset.arrays(), **{key: np.asarray(values) for key, values in (columns or {}).items()}}
         self._rows = self._pack(arrays, ActionScale(action_low, action_high, dataset.act_dim), reward_scale)
-
-    def __len__(self) -> int:
-        """Number of transitions that are drawn from."""
-        return len(self._rows)
 
     def sample(self) -> Batch:
         """The next ``batch_size`` transitions."""
@@ -67,22 +98,6 @@ class Sampler:
         """The transitions at ``index`` (B,) int64 on the sampler's device."""
         rows = self._rows.index_select(0, index)  # (B, width)
         return Batch(**{key: rows[:, column] for key, column in self._columns.items()})
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What continues the stream of batches: the generator's state (uint8) and the number of rows (1,)."""
-        return {"generator": self._generator.get_state(), "rows": torch.tensor([len(self._rows)])}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue where ``state_dict`` was taken.
-
-        Raises: DatasetError if the state belongs to a dataset of another size: the batches would differ.
-        """
-        rows = int(state["rows"])
-        if rows != len(self._rows):
-            raise DatasetError(
-                f"the saved sampler drew from {rows} rows, this one has {len(self._rows)}; use the same data."
-            )
-        self._generator.set_state(state["generator"].cpu())
 
     def _pack(self, arrays: Mapping[str, np.ndarray], scale_actions: "ActionScale", reward_scale: float) -> Tensor:
         """All transitions as rows (N, width) float32 on the device."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from saferl.offline_data.dataset import DatasetError, OfflineDataset
 from saferl.offline_data.frontier import Labels
-from saferl.offline_data.sampler import ActionScale
+from saferl.offline_data.sampler import ActionScale, RowStream
 
 _BLOCK = 1 << 16  # rows that are copied at a time
 
@@ -34,7 +34,7 @@ class SequenceBatch:
         return (type(self)(**dict(zip(parts, each, strict=True))) for each in zip(*parts.values(), strict=True))
 
 
-class SequenceSampler:
+class SequenceSampler(RowStream):
     """Draws an episode by its weight, then the first step of the stretch evenly among the episode's steps.
 
     A row of the packed tensor holds a step with its sums to go, so that a batch costs one gather. Episodes under other
@@ -67,8 +67,8 @@ class SequenceSampler:
             raise DatasetError(f"batch_size must be >= 1; got {batch_size}.")
         if not np.isfinite(reward_scale):
             raise DatasetError(f"reward_scale must be finite; got {reward_scale}.")
-        self.batch_size, self.steps, self.device = batch_size, steps, torch.device(device)
-        self._generator = torch.Generator(self.device).manual_seed(seed)
+        super().__init__(seed, torch.device(device))
+        self.batch_size, self.steps = batch_size, steps
         self._obs_dim, self._act_dim = dataset.obs_dim, dataset.act_dim
         self._offsets = torch.arange(steps, device=self.device)  # (K,)
         self._starts = torch.from_numpy(dataset.episode_starts).to(self.device)  # (E,)
@@ -96,10 +96,6 @@ class SequenceSampler:
         self._shifts = torch.from_numpy(shifts.astype(np.float32)).to(self.device)  # (E + A, 2): of return, of cost
         cumulative = shares.cumsum()
         self._cumulative = torch.from_numpy(cumulative / cumulative[-1]).to(self.device)  # (E + A,)
-
-    def __len__(self) -> int:
-        """Number of recorded steps."""
-        return len(self._rows)
 
     def sample(self) -> SequenceBatch:
         """The next ``batch_size`` stretches."""
@@ -129,26 +125,16 @@ class SequenceSampler:
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What continues the stream of batches: the generator's state, what is drawn from, and the number of rows."""
-        return {
-            "generator": self._generator.get_state(),
-            "rows": torch.tensor([len(self._rows)]),
+        """As of ``RowStream``, and what is drawn from."""
+        return super().state_dict() | {
             "episodes": self._episodes.cpu(),
             "shifts": self._shifts.cpu(),
             "cumulative": self._cumulative.cpu(),
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue where ``state_dict`` was taken.
-
-        Raises: DatasetError if the state belongs to a dataset of another size: the batches would differ.
-        """
-        rows = int(state["rows"])
-        if rows != len(self._rows):
-            raise DatasetError(
-                f"the saved sampler drew from {rows} rows, this one has {len(self._rows)}; use the same data."
-            )
-        self._generator.set_state(state["generator"].cpu())
+        """Continue where ``state_dict`` was taken. Raises: DatasetError as ``RowStream``."""
+        super().load_state_dict(state)
         self._episodes, self._shifts, self._cumulative = (
             state[key].to(self.device) for key in ("episodes", "shifts", "cumulative")
         )

@@ -5,6 +5,7 @@ h(s) > 0 means violation. V_h(s) <= 0 says that some action supported by the dat
 """
 
 import copy
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,7 +34,6 @@ from saferl.nn.mlp import EnsembleMLP
 from saferl.nn.score_network import FrozenScore, ScoreNetwork
 from saferl.offline_data.batch import Batch
 from saferl.offline_data.dataset import OfflineDataset
-from saferl.offline_data.sampler import Sampler
 
 REWARD, SAFETY = 0, 1  # members of the value ensemble
 REWARD_TWINS, SAFETY_TWINS = slice(0, 2), slice(2, 4)  # members of the critic ensemble
@@ -125,20 +125,10 @@ class FISOR(Agent):
         metrics["policy/unused_share"] = (weights == 0).float().mean()
         return metrics
 
-    def sampler(
-        self,
-        dataset: OfflineDataset,
-        seed: int = 0,
-        action_low: ArrayLike | None = None,
-        action_high: ArrayLike | None = None,
-        reward_scale: float = 1.0,
-    ) -> Sampler:
-        """Uniform batches, with ``margins_before`` where ``margin_of`` is "current" and the data have margins."""
+    def training_rows(self, dataset: OfflineDataset) -> tuple[OfflineDataset, Mapping[str, ArrayLike]]:
+        """All rows, with ``margins_before`` where ``margin_of`` is "current" and the data have margins."""
         before = current_margins(dataset) if self.config.margin_of == "current" else None
-        columns = {} if before is None else {"margins_before": before}
-        return Sampler(
-            dataset, self.config.batch_size, self.device, seed, action_low, action_high, reward_scale, columns
-        )
+        return dataset, {} if before is None else {"margins_before": before}
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
         """Restore what ``optimizer_state`` gave; a recorded update is forgotten, its tensors are replaced."""
