@@ -34,7 +34,6 @@ CURVES = {
     "bcq_lag": ("critics/cost_q", "Q_c of the data's actions"),
     "bear_lag": ("critics/cost_q", "Q_c of the data's actions"),
     "ccac": ("critics/cost_q", "Q_c of the data's actions"),
-    "cdt": ("actor/loss", "loss"),
 }
 
 

@@ -1,7 +1,7 @@
 """The README's table: every agent on four tasks with data collected here, two limits, three seeds, on two CPU cores.
 
-Networks of 128 units, batches of 256 and 3,000 updates, a thirtieth of the usual budget, with learning rates and target
-copies that move faster for it. Data first, see docs/collecting.md; the command goes on where it was stopped.
+Networks of 128 units, batches of 256 (CDT and FISOR: their small presets) and 3,000 updates, a thirtieth of the usual
+budget, with learning rates and target copies that move faster for it. Data first, see docs/collecting.md; the command goes on where it was stopped.
 
     python -m benchmarks.small_table [key=value ...]     settings of saferl.benchmark, such as agents=[bc,cpq] workers=1
 """
@@ -35,7 +35,10 @@ AGENTS: dict[str, dict[str, object]] = {
     "cql_lag": {**FAST, "candidates": 4},
     "ccac": {**VAE, "vae_latent_dim": 16, "warm_up": STEPS // 3, "log_multiplier_limit": 1.5},
     "cdt_small": {},
-    "fisor_small": {"critic_lr_decay": STEPS, "actor_lr_decay": 2 * STEPS},
+    **{
+        name: {"critic_lr_decay": STEPS, "actor_lr_decay": 2 * STEPS}
+        for name in ("fisor_small", "fisor_qc_small", "fisor_awr_small", "fisor_plus_small")
+    },
 }
 
 

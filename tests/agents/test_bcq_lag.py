@@ -4,16 +4,9 @@ import pytest
 import torch
 
 from saferl.agents.bcq_lag import BCQLag, BCQLagConfig
-from tests.agents.tabular import ROAD, STATES, train
 
 # Small networks that follow fast. A weaker pull to the prior than BCQ's 0.5, at which the VAE of three well separated
 # actions has no latent left and draws their mean alone.
-LEARNS = {"hidden": 32, "vae_hidden": 32, "batch_size": 128, "candidates": 5, "members": 1, "target_rate": 0.1} | {
-    "critic_lr": 3e-3,
-    "vae_lr": 3e-3,
-    "vae_divergence_weight": 0.05,
-    "integral": 3e-3,
-}
 
 
 def make(**settings):
@@ -44,19 +37,6 @@ def test_the_published_form_acts_on_one_draw():
         again = agent.act(observations, torch.Generator().manual_seed(2))
     assert torch.equal(actions, single)
     assert not torch.allclose(actions, again, atol=1e-3)
-
-
-@pytest.mark.parametrize("limit", [2.0, 4.0])
-def test_it_solves_the_tabular_task(limit):
-    torch.manual_seed(0)
-    agent = BCQLag(BCQLagConfig(**ROAD.limit_settings(limit), **LEARNS), len(STATES), 1)
-    metrics = train(agent, ROAD.dataset(1000), updates=800)
-    shortfall, excess = ROAD.gap(agent, limit)
-    assert shortfall < 0.1
-    assert excess < 0.1
-    # The cost critics know what the policy costs that acts, or think it costs a little more.
-    exact = ROAD.value(ROAD.policy_matrix(agent)).discounted_cost
-    assert -0.2 < metrics["multiplier/limited_cost"] - exact < 1
 
 
 def test_settings_are_checked():

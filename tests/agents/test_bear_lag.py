@@ -7,18 +7,8 @@ import torch
 
 from saferl.agents.bear_lag import BEARLag, BEARLagConfig, mean_discrepancy
 from saferl.offline_data import Batch
-from tests.agents.tabular import ROAD, STATES, train
 
 # A kernel as wide as the recorded actions: at 50 a policy that is a single point, anywhere, passes for all of them.
-LEARNS = {"hidden": 32, "vae_hidden": 32, "batch_size": 128, "candidates": 5, "members": 1, "target_rate": 0.1} | {
-    "critic_lr": 5e-3,
-    "actor_lr": 2e-3,
-    "vae_divergence_weight": 0.05,
-    "integral": 3e-3,
-    "kernel_width": 1.0,
-    "discrepancy": 0.1,
-    "discrepancy_samples": 5,
-}
 
 
 def make(**settings):
@@ -115,18 +105,6 @@ def test_the_published_form_acts_without_noise():
     agent, observations = make(form="published"), torch.randn(5, 3)
     with torch.no_grad():
         assert torch.equal(agent.act(observations), agent.actor(observations)[0].tanh())
-
-
-@pytest.mark.parametrize("limit", [2.0, 4.0])
-def test_it_solves_the_tabular_task(limit):
-    torch.manual_seed(0)
-    agent = BEARLag(BEARLagConfig(**ROAD.limit_settings(limit), **LEARNS), len(STATES), 1)
-    metrics = train(agent, ROAD.dataset(1000), updates=800)
-    shortfall, excess = ROAD.gap(agent, limit)
-    assert shortfall < 0.1
-    assert excess < 0.1
-    exact = ROAD.value(ROAD.policy_matrix(agent)).discounted_cost
-    assert -0.2 < metrics["multiplier/limited_cost"] - exact < 1
 
 
 @pytest.mark.parametrize(

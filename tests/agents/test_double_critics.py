@@ -10,10 +10,18 @@ from saferl.agents.bcq_lag import BCQLag, BCQLagConfig
 from saferl.agents.bear_lag import BEARLag, BEARLagConfig
 from saferl.agents.double_critics import cost_mixture, reward_mixture
 from saferl.offline_data import Batch
+from tests.agents.tabular import ROAD, STATES, train
 
 OBS, ACT, ROWS, DRAWS = 3, 2, 6, 4
 AGENTS = ((BCQLagConfig, BCQLag), (BEARLagConfig, BEARLag))
 FORMS = ("corrected", "published")
+SMALL = {"hidden": 32, "vae_hidden": 32, "batch_size": 128, "candidates": 5, "members": 1, "target_rate": 0.1}
+ON_THE_ROAD = SMALL | {"vae_divergence_weight": 0.05, "integral": 3e-3}
+LEARNS = (
+    ON_THE_ROAD | {"critic_lr": 3e-3, "vae_lr": 3e-3},
+    ON_THE_ROAD
+    | {"critic_lr": 5e-3, "actor_lr": 2e-3, "kernel_width": 1.0, "discrepancy": 0.1, "discrepancy_samples": 5},
+)
 
 
 def make(config_class=BCQLagConfig, agent_class=BCQLag, **settings):
@@ -194,3 +202,18 @@ def test_all_members_are_trained_towards_their_targets():
 def test_settings_are_checked(config_class, settings, message):
     with pytest.raises(ValueError, match=message):
         config_class(**settings)
+
+
+@pytest.mark.parametrize("limit", [2.0, 4.0])
+@pytest.mark.parametrize(("classes", "learns"), zip(AGENTS, LEARNS))
+def test_both_solve_the_tabular_task(classes, learns, limit):
+    config_class, agent_class = classes
+    torch.manual_seed(0)
+    agent = agent_class(config_class(**ROAD.limit_settings(limit), **learns), len(STATES), 1)
+    metrics = train(agent, ROAD.dataset(1000), updates=800)
+    shortfall, excess = ROAD.gap(agent, limit)
+    assert shortfall < 0.1
+    assert excess < 0.1
+    # The cost critics know what the policy costs that acts, or think it costs a little more.
+    exact = ROAD.value(ROAD.policy_matrix(agent)).discounted_cost
+    assert -0.2 < metrics["multiplier/limited_cost"] - exact < 1

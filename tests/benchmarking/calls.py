@@ -51,14 +51,7 @@ def surroundings() -> tuple[str | None, bool, str]:
 
 def save_when_stopped(folder: str) -> None:
     """What a training does: works until it is asked to stop, and then takes a moment to save."""
-    asked = []
-    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
-    (Path(folder) / "started").touch()
-    while not asked:
-        time.sleep(0.01)
-    time.sleep(0.3)
-    (Path(folder) / "saved").touch()
-    raise KeyboardInterrupt
+    _save_behind(signal.SIGTERM, Path(folder))
 
 
 def node() -> str:
@@ -71,11 +64,15 @@ def node() -> str:
 
 def save_when_interrupted(folder: str) -> None:
     """As ``save_when_stopped``, with the signal that Ray's cancel sends."""
+    _save_behind(signal.SIGINT, Path(folder))
+
+
+def _save_behind(number: signal.Signals, folder: Path) -> None:
     asked = []
-    signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
-    (Path(folder) / "started").touch()
+    signal.signal(number, lambda number, frame: asked.append(number))
+    (folder / "started").touch()
     while not asked:
         time.sleep(0.01)
     time.sleep(0.3)
-    (Path(folder) / "saved").touch()
+    (folder / "saved").touch()
     raise KeyboardInterrupt
