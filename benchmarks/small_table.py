@@ -1,7 +1,8 @@
 """The README's table: every agent on four tasks with data collected here, two limits, three seeds, on two CPU cores.
 
 Networks of 128 units, batches of 256 (CDT and FISOR: their small presets) and 3,000 updates, a thirtieth of the usual
-budget, with learning rates and target copies that move faster for it. Data first, see docs/collecting.md; the command goes on where it was stopped.
+budget, with learning rates and target copies that move faster for it. Data first, see docs/collecting.md; the command
+goes on where it was stopped.
 
     python -m benchmarks.small_table [key=value ...]     settings of saferl.benchmark, such as agents=[bc,cpq] workers=1
 """
