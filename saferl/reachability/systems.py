@@ -1,0 +1,164 @@
+"""The systems that come with saferl: each a function that returns a ``System``. Angles in rad, lengths in m, times in s.
+
+A system of one's own is written the same way: names, drift, matrices, input sets.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from saferl.reachability.system import Box, System
+
+
+def double_integrator(max_acceleration: float = 1.0) -> System:
+    """Position x and velocity v: x' = v, v' = u, |u| <= max_acceleration (m/s^2)."""
+
+    def flow(states: Any, control: Any, disturbance: Any, dt: float) -> tuple[Any, ...]:
+        _, v = states
+        (u,) = control
+        return v * dt + u * dt**2 / 2, u * dt
+
+    return System(
+        name="double_integrator",
+        states=("x [m]", "v [m/s]"),
+        drift=lambda x, v: (v, 0.0),
+        control_matrix=((0,), (1,)),
+        control=Box(-max_acceleration, max_acceleration),
+        control_names=("acceleration [m/s^2]",),
+        flow=flow,
+    )
+
+
+def dubins_car(speed: float = 1.0, max_turn_rate: float = 1.0) -> System:
+    """A car of constant speed (m/s) that turns at |u| <= max_turn_rate (rad/s): x' = v cos, y' = v sin, heading' = u."""
+
+    def flow(states: Any, control: Any, disturbance: Any, dt: float) -> tuple[Any, ...]:
+        _, _, heading = states
+        (u,) = control
+        chord = speed * dt * np.sinc(u * dt / 2 / np.pi)  # of the arc
+        return chord * np.cos(heading + u * dt / 2), chord * np.sin(heading + u * dt / 2), u * dt
+
+    return System(
+        name="dubins_car",
+        states=("x [m]", "y [m]", "heading [rad]"),
+        drift=lambda x, y, heading: (speed * np.cos(heading), speed * np.sin(heading), 0.0),
+        control_matrix=((0,), (0,), (1,)),
+        control=Box(-max_turn_rate, max_turn_rate),
+        control_names=("turn rate [rad/s]",),
+        flow=flow,
+    )
+
+
+def air3d(evader_speed: float = 5.0, pursuer_speed: float = 5.0, max_turn_rate: float = 1.0) -> System:
+    """Pursuit and evasion of two cars, in the evader's frame: x ahead, y to its left, psi the pursuer's heading.
+
+    x' = -v_e + v_p cos psi + u y, y' = v_p sin psi - u x, psi' = d - u; u evades, d pursues, both within max_turn_rate.
+    Source: Mitchell, Bayen and Tomlin (2005), the game of two identical vehicles.
+    """
+    return System(
+        name="air3d",
+        states=("x [m]", "y [m]", "psi [rad]"),
+        drift=lambda x, y, psi: (pursuer_speed * np.cos(psi) - evader_speed, pursuer_speed * np.sin(psi), 0.0),
+        control_matrix=lambda x, y, psi: ((y,), (-x,), (-1.0,)),
+        control=Box(-max_turn_rate, max_turn_rate),
+        control_names=("turn rate of the evader [rad/s]",),
+        disturbance_matrix=((0,), (0,), (1,)),
+        disturbance=Box(-max_turn_rate, max_turn_rate),
+    )
+
+
+def car4d(max_acceleration: float = 1.0, max_turn_rate: float = 1.0) -> System:
+    """The extended car: x' = v cos, y' = v sin, v' = a, heading' = w, |a| and |w| bounded (m/s^2, rad/s)."""
+    return System(
+        name="car4d",
+        states=("x [m]", "y [m]", "v [m/s]", "heading [rad]"),
+        drift=lambda x, y, v, heading: (v * np.cos(heading), v * np.sin(heading), 0.0, 0.0),
+        control_matrix=((0, 0), (0, 0), (1, 0), (0, 1)),
+        control=Box((-max_acceleration, -max_turn_rate), (max_acceleration, max_turn_rate)),
+        control_names=("acceleration [m/s^2]", "turn rate [rad/s]"),
+    )
+
+
+def bicycle(wheelbase: float = 2.7, max_acceleration: float = 3.0, max_steering: float = 0.5) -> System:
+    """The kinematic bicycle about its rear axle: as ``car4d``, with heading' = v tan(steering) / wheelbase.
+
+    The control is (acceleration, tan of the steering angle), which makes it affine; |steering| <= max_steering (rad).
+    """
+    steer = float(np.tan(max_steering))
+    return System(
+        name="bicycle",
+        states=("x [m]", "y [m]", "v [m/s]", "heading [rad]"),
+        drift=lambda x, y, v, heading: (v * np.cos(heading), v * np.sin(heading), 0.0, 0.0),
+        control_matrix=lambda x, y, v, heading: ((0, 0), (0, 0), (1, 0), (0, v / wheelbase)),
+        control=Box((-max_acceleration, -steer), (max_acceleration, steer)),
+        control_names=("acceleration [m/s^2]", "tan of the steering angle"),
+    )
+
+
+def planar_quadrotor(
+    mass: float = 1.0, inertia: float = 0.1, max_thrust: float = 20.0, max_torque: float = 1.0
+) -> System:
+    """A quadrotor in a vertical plane: thrust in [0, max_thrust] (N) along its axis, |torque| <= max_torque (N m).
+
+    x' = vx, z' = vz, roll' = w, vx' = -T sin(roll) / m, vz' = T cos(roll) / m - 9.81, w' = torque / inertia.
+    """
+    return System(
+        name="planar_quadrotor",
+        states=("x [m]", "z [m]", "roll [rad]", "vx [m/s]", "vz [m/s]", "w [rad/s]"),
+        drift=lambda x, z, roll, vx, vz, w: (vx, vz, w, 0.0, -9.81, 0.0),
+        control_matrix=lambda x, z, roll, vx, vz, w: (
+            (0, 0),
+            (0, 0),
+            (0, 0),
+            (-np.sin(roll) / mass, 0),
+            (np.cos(roll) / mass, 0),
+            (0, 1 / inertia),
+        ),  # fmt: skip
+        control=Box((0.0, -max_torque), (max_thrust, max_torque)),
+        control_names=("thrust [N]", "torque [N m]"),
+    )
+
+
+def inverted_pendulum(mass: float = 1.0, length: float = 1.0, max_torque: float = 5.0, damping: float = 0.0) -> System:
+    """A pendulum, angle 0 upright: m l^2 angle'' = m g l sin(angle) - damping angle' + torque, |torque| <= max_torque."""
+    inertia = mass * length**2
+    return System(
+        name="inverted_pendulum",
+        states=("angle [rad]", "rate [rad/s]"),
+        drift=lambda angle, rate: (rate, 9.81 / length * np.sin(angle) - damping / inertia * rate),
+        control_matrix=((0,), (1 / inertia,)),
+        control=Box(-max_torque, max_torque),
+        control_names=("torque [N m]",),
+    )
+
+
+def point_robot() -> System:
+    """saferl/PointRobot-v0: ``car4d`` with unit bounds; its flow over dt is the environment's own Euler step."""
+
+    def flow(states: Any, control: Any, disturbance: Any, dt: float) -> tuple[Any, ...]:
+        _, _, v, heading = states
+        return dt * v * np.cos(heading), dt * v * np.sin(heading), dt * control[0], dt * control[1]
+
+    car = car4d()
+    return System(
+        name="point_robot",
+        states=car.states,
+        drift=car.drift,
+        control_matrix=car.control_matrix,
+        control=car.control,
+        control_names=car.control_names,
+        flow=flow,
+    )
+
+
+SYSTEMS: dict[str, Callable[..., System]] = {
+    "double_integrator": double_integrator,
+    "dubins_car": dubins_car,
+    "air3d": air3d,
+    "car4d": car4d,
+    "bicycle": bicycle,
+    "planar_quadrotor": planar_quadrotor,
+    "inverted_pendulum": inverted_pendulum,
+    "point_robot": point_robot,
+}
