@@ -1,6 +1,6 @@
 """Reachability: which states can be kept safe, by Hamilton-Jacobi and Bellman equations on grids.
 
-Sign convention: h(x) > 0 violated, V(x) > 0 unsafe, l(x) <= 0 inside the target; the control minimises V, see ``value``.
+Sign convention (see ``value``): h(x) > 0 violated, V(x) > 0 unsafe, l(x) <= 0 in the target; the control minimises V.
 """
 
 from saferl.reachability.grid import Grid

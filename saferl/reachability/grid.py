@@ -1,4 +1,4 @@
-"""Grid: the nodes of a box in state space, 1 to 6 dimensions, some axes periodic; and the memory that work on it needs."""
+"""Grid: the nodes of a box in state space, 1 to 6 dimensions, some axes periodic; and the memory that work needs."""
 
 import math
 import os
@@ -15,7 +15,7 @@ PRECISIONS = ("float32", "float64")
 
 @dataclass(frozen=True)
 class Grid:
-    """Nodes of a box: ``linspace(low, high, n)`` along an axis; a periodic axis has no node at ``high``, which is ``low``.
+    """Nodes of a box: ``linspace(low, high, n)`` along an axis; a periodic one has no node at ``high``, which is ``low``.
 
     Args:
         low, high: (d,) corners of the box, in the units of the states; along a periodic axis, high - low is the period.
@@ -120,7 +120,7 @@ class Grid:
         last = np.asarray(self.shape) - 1.0
         inside = (nodes >= -1e-9) & (nodes <= last + 1e-9)
         inside[:, list(self.periodic)] = np.isfinite(nodes[:, list(self.periodic)])
-        return inside.all(axis=1)
+        return np.asarray(inside.all(axis=1))
 
 
 def precision(dtype: Any) -> np.dtype[Any]:

@@ -1,12 +1,12 @@
 """One Runge-Kutta stage of the Hamilton-Jacobi-Isaacs equation, for any number of axes, as loops over rows of nodes.
 
-Layout. The nodes along the last axis are a row: three ghost nodes, the nodes, three ghost nodes, and what fills it up to a
-multiple of 16 entries. Rows that are neighbours along the last axis but one are neighbours in memory, so
-that a block of several rows is one run of memory: every derivative, product and sum is one loop over it that compiles to
-vector instructions, whatever the number of axes. Ghost nodes of the other axes are made for a block when its edge is met.
+Layout. The nodes along the last axis are a row: three ghost nodes, the nodes, three ghost nodes, and what fills it up
+to a multiple of 16 entries. Rows that are neighbours along the last axis but one are neighbours in memory, so that a
+block of several rows is one run of memory: every derivative, product and sum is one loop over it that compiles to
+vector instructions, whatever the number of axes. Ghost nodes of the other axes are made where a block meets the edge.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -16,9 +16,43 @@ from saferl.reachability import schemes
 
 MARGIN = 16  # entries before the first row and behind the last, which vectors may read
 GHOSTS = 3  # at each end of a row
-BLOCK = 2048  # entries that a block aims at: its buffers stay in the first-level cache
+BLOCK = 2048  # entries that a block aims at: its buffers stay in the cache, its loops are long
+DRIFT, DISSIPATION, INPUT = 0, 1, 2  # kinds of terms
+REACHES = (1, 2, 3, 2, 3)  # nodes to either side that each of schemes.SCHEMES reads
 
-_compiled = numba.njit(fastmath={"nsz", "arcp", "contract", "afn", "reassoc"}, error_model="numpy", cache=True)
+# No promise that values are finite: NaN must survive, so that it can be reported.
+FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
+_compiled = numba.njit(fastmath=FAST, error_model="numpy", cache=True)
+
+
+class Terms(NamedTuple):
+    """dV/dt = sum of table * derivative along an axis; see ``tables.Tables`` for the first three."""
+
+    entries: NDArray[Any]
+    offsets: NDArray[np.int64]  # (T,)
+    strides: NDArray[np.int64]  # (T, d)
+    kinds: NDArray[np.int64]  # (T,) DRIFT: times the mean of both derivatives; DISSIPATION: times half their difference
+    axes: NDArray[np.int64]  # (T,) of the derivative
+    inputs: NDArray[np.int64]  # (T,) for INPUT: which input's coefficient this is a part of
+
+
+class Inputs(NamedTuple):
+    """The input sets; their radii are in the tables."""
+
+    controls: int
+    disturbances: int
+    control_is_ball: bool
+    disturbance_is_ball: bool
+
+
+class Layout(NamedTuple):
+    """The grid as the kernels see it."""
+
+    shape: NDArray[np.int64]  # (d,)
+    periodic: NDArray[np.bool_]  # (d,)
+    inverse_spacing: NDArray[Any]  # (d,)
+    strides: NDArray[np.int64]  # (d,) entries from a node to the next along each axis
+    row: int  # entries of a row
 
 
 @_compiled
@@ -37,7 +71,7 @@ def _derivatives(scheme, a, b, c, d, e, f, g, scale, mean, jump):
 
 @_compiled
 def _ghost(values, edge, inward, distance, length, out):
-    """Linear extrapolation away from zero, ``distance`` nodes beyond an edge, so that nothing flows in from outside."""
+    """Linear extrapolation away from zero, ``distance`` nodes beyond an edge: no zero level flows in from outside."""
     first, second = values[edge : edge + length], values[inward : inward + length]
     for n in range(length):
         v = first[n]
@@ -48,39 +82,30 @@ def _ghost(values, edge, inward, distance, length, out):
 def _neighbour(values, start, length, index, count, stride, step, periodic, buffer):
     """The block ``step`` nodes further along an axis: a view of the values, or ghost nodes in ``buffer``."""
     target = index + step
-    if 0 <= target < count:
-        first = start + step * stride
-        return values[first : first + length]
-    if periodic:
+    if periodic or 0 <= target < count:
         first = start + (target % count - index) * stride
         return values[first : first + length]
-    if target < 0:
-        edge, inward, distance = start - index * stride, start - (index - 1) * stride, -target
-    else:
-        edge, inward = start + (count - 1 - index) * stride, start + (count - 2 - index) * stride
-        distance = target - count + 1
-    _ghost(values, edge, inward, buffer.dtype.type(distance), length, buffer)
+    beyond = -target if target < 0 else target - count + 1
+    edge = start + ((0 if target < 0 else count - 1) - index) * stride
+    inward = edge + (stride if target < 0 else -stride)
+    _ghost(values, edge, inward, buffer.dtype.type(beyond), length, buffer)
     return buffer[:length]
 
 
 @_compiled
-def _copy_row(values, start, row, index, step, count, periodic, out):
-    """The row ``step`` rows behind the one at ``start``, which has an index on an axis of ``count``, or its ghost."""
-    at = index + step
-    if periodic or 0 <= at < count:
-        first = start + (at % count - index) * row
+def _copy_rows(values, start, row, rows, index, count, periodic, out):
+    """A block of ``rows`` rows at an index on the last axis but one, with three rows, maybe ghosts, on either side."""
+    for r in range(-GHOSTS, rows + GHOSTS):
+        place = (r + GHOSTS) * row
+        copy = out[place : place + row]
+        source = _neighbour(values, start, row, index, count, row, r, periodic, copy)
         for n in range(row):
-            out[n] = values[first + n]
-    elif at < 0:
-        _ghost(values, start - index * row, start - (index - 1) * row, out.dtype.type(-at), row, out)
-    else:
-        edge = start + (count - 1 - index) * row
-        _ghost(values, edge, edge - row, out.dtype.type(at - count + 1), row, out)
+            copy[n] = source[n]
 
 
 @_compiled
 def fill_row_ghosts(values, row, count, periodic):
-    """The three ghost nodes on either side of the ``count`` nodes of the row at ``row``."""
+    """The three ghost nodes on either side of the ``count`` nodes of the row that starts at entry ``row``."""
     number = values.dtype.type
     start = row + GHOSTS
     for m in range(1, GHOSTS + 1):
@@ -95,9 +120,9 @@ def fill_row_ghosts(values, row, count, periodic):
 
 
 @_compiled
-def _accumulate(total, entries, at, strided, factor, length):
-    """total += table * factor, where the table is one number for the block or a run of them."""
-    if strided:
+def _accumulate(total, entries, at, along, factor, length):
+    """total += table * factor, where the table is a run of entries for the block, or one number."""
+    if along:
         table = entries[at : at + length]
         for n in range(length):
             total[n] += table[n] * factor[n]
@@ -108,64 +133,8 @@ def _accumulate(total, entries, at, strided, factor, length):
 
 
 @_compiled
-def _block_rate(
-    values, start, length, row, index, shape, row_strides, inverse_spacing, periodic, scheme,
-    entries, offsets, strides, kinds, axes, inputs, n_control, n_disturbance, ball_control, ball_disturbance,
-    ghosts, tall, mean, jump, rate, sums,
-):  # fmt: skip
-    """dV/dt, backward in time, of a block of rows: min over u, max over d of grad V . f, with Lax-Friedrichs dissipation."""
-    ndim = shape.size
-    rate[:length] = 0
-    sums[:, :length] = 0
-    for axis in range(ndim):
-        if axis == ndim - 1:
-            rows = (
-                values[start - 3 : start - 3 + length], values[start - 2 : start - 2 + length],
-                values[start - 1 : start - 1 + length], values[start : start + length],
-                values[start + 1 : start + 1 + length], values[start + 2 : start + 2 + length],
-                values[start + 3 : start + 3 + length],
-            )  # fmt: skip
-        elif axis == ndim - 2 and not (GHOSTS <= index[axis] and index[axis] + length // row + GHOSTS <= shape[axis]):
-            # Neighbours along this axis are rows of the block itself: it is copied together with three rows on either side.
-            for r in range(-GHOSTS, length // row + GHOSTS):
-                _copy_row(values, start, row, index[axis], r, shape[axis], periodic[axis], tall[(r + GHOSTS) * row :])
-            rows = (
-                tall[:length], tall[row : row + length], tall[2 * row : 2 * row + length],
-                values[start : start + length], tall[4 * row : 4 * row + length], tall[5 * row : 5 * row + length],
-                tall[6 * row : 6 * row + length],
-            )  # fmt: skip
-        else:
-            i, n, s, p = index[axis], shape[axis], row_strides[axis], periodic[axis]
-            rows = (
-                _neighbour(values, start, length, i, n, s, -3, p, ghosts[0]),
-                _neighbour(values, start, length, i, n, s, -2, p, ghosts[1]),
-                _neighbour(values, start, length, i, n, s, -1, p, ghosts[2]),
-                values[start : start + length],
-                _neighbour(values, start, length, i, n, s, 1, p, ghosts[3]),
-                _neighbour(values, start, length, i, n, s, 2, p, ghosts[4]),
-                _neighbour(values, start, length, i, n, s, 3, p, ghosts[5]),
-            )  # fmt: skip
-        a, b, c, d, e, f, g = rows
-        _derivatives(scheme, a, b, c, d, e, f, g, inverse_spacing[axis], mean[:length], jump[:length])
-        for t in range(offsets.size):
-            if axes[t] != axis:
-                continue
-            at, strided = offsets[t], strides[t, ndim - 1] != 0
-            for k in range(ndim - 1):
-                at += strides[t, k] * index[k]
-            if kinds[t] == 0:
-                _accumulate(rate, entries, at, strided, mean, length)
-            elif kinds[t] == 1:
-                _accumulate(rate, entries, at, strided, jump, length)
-            else:
-                _accumulate(sums[inputs[t]], entries, at, strided, mean, length)
-    _optimal(rate, sums, 0, n_control, ball_control, -1, length)
-    _optimal(rate, sums, n_control, n_control + n_disturbance, ball_disturbance, 1, length)
-
-
-@_compiled
 def _optimal(rate, sums, first, last, ball, sign, length):
-    """Adds what the best inputs of a box (sum of |p_j|) or a ball (norm of p) make of the gradients p along them."""
+    """What the best inputs of a box (sum of |p_j|) or a ball (norm of p) make of the derivatives p along them."""
     signed = rate.dtype.type(sign)
     if ball:
         for n in range(length):
@@ -175,93 +144,170 @@ def _optimal(rate, sums, first, last, ball, sign, length):
             rate[n] += signed * np.sqrt(square)
     else:
         for j in range(first, last):
+            along = sums[j]
             for n in range(length):
-                rate[n] += signed * abs(sums[j, n])
+                rate[n] += signed * abs(along[n])
 
 
-@numba.njit(parallel=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"}, error_model="numpy", cache=True)
+@_compiled
+def _block_rate(
+    values, start, length, index, layout, scheme, reach, terms, inputs, ghosts, tall, mean, jump, rate, sums
+):
+    """dV/dt backward in time on a block: min over u, max over d of grad V . f, plus Lax-Friedrichs dissipation.
+
+    Source: Osher and Fedkiw (2003), equations 5.9 and 5.12; with time running backward the dissipation is added.
+    """
+    ndim, row = layout.shape.size, layout.row
+    rate[:length] = 0
+    for j in range(inputs.controls + inputs.disturbances):
+        sums[j, :length] = 0
+    here = values[start : start + length]
+    for axis in range(ndim):
+        a, b, c, e, f, g = here, here, here, here, here, here
+        if axis == ndim - 1:
+            a, b, c = (values[start - 3 : start - 3 + length], values[start - 2 : start - 2 + length],
+                       values[start - 1 : start - 1 + length])  # fmt: skip
+            e, f, g = (values[start + 1 : start + 1 + length], values[start + 2 : start + 2 + length],
+                       values[start + 3 : start + 3 + length])  # fmt: skip
+        else:
+            i, n, s, p = index[axis], layout.shape[axis], layout.strides[axis], layout.periodic[axis]
+            rows = length // row
+            if axis == ndim - 2 and not (i >= reach and i + rows + reach <= n):
+                # Neighbours along this axis are rows of the block itself: it is copied, with rows on either side.
+                _copy_rows(values, start, row, rows, i, n, p, tall)
+                a, b, c = tall[:length], tall[row : row + length], tall[2 * row : 2 * row + length]
+                e, f, g = (tall[4 * row : 4 * row + length], tall[5 * row : 5 * row + length],
+                           tall[6 * row : 6 * row + length])  # fmt: skip
+            else:
+                c = _neighbour(values, start, length, i, n, s, -1, p, ghosts[0])
+                e = _neighbour(values, start, length, i, n, s, 1, p, ghosts[1])
+                if reach > 1:
+                    b = _neighbour(values, start, length, i, n, s, -2, p, ghosts[2])
+                    f = _neighbour(values, start, length, i, n, s, 2, p, ghosts[3])
+                if reach > 2:
+                    a = _neighbour(values, start, length, i, n, s, -3, p, ghosts[4])
+                    g = _neighbour(values, start, length, i, n, s, 3, p, ghosts[5])
+        _derivatives(scheme, a, b, c, here, e, f, g, layout.inverse_spacing[axis], mean[:length], jump[:length])
+        for t in range(terms.offsets.size):
+            if terms.axes[t] != axis:
+                continue
+            at, along = terms.offsets[t], terms.strides[t, ndim - 1] != 0
+            for k in range(ndim - 1):
+                at += terms.strides[t, k] * index[k]
+            if terms.kinds[t] == INPUT:
+                _accumulate(sums[terms.inputs[t]], terms.entries, at, along, mean, length)
+            else:
+                _accumulate(rate, terms.entries, at, along, mean if terms.kinds[t] == DRIFT else jump, length)
+    _optimal(rate, sums, 0, inputs.controls, inputs.control_is_ball, -1, length)
+    _optimal(rate, sums, inputs.controls, inputs.controls + inputs.disturbances, inputs.disturbance_is_ball, 1, length)
+
+
+@_compiled
+def _update(now, old, new, old_weight, new_weight, dt, tube, rate, peak, length):
+    """The stage on a block, and the running maximum of |dV/dt|."""
+    zero = rate.dtype.type(0)
+    if tube > 0:
+        for n in range(length):
+            rate[n] = max(rate[n], zero)
+    elif tube < 0:
+        for n in range(length):
+            rate[n] = min(rate[n], zero)
+    if old_weight == 0:
+        for n in range(length):
+            new[n] = now[n] + dt * rate[n]
+    else:
+        for n in range(length):
+            new[n] = old_weight * old[n] + new_weight * (now[n] + dt * rate[n])
+    for n in range(length):
+        size = abs(rate[n])
+        peak[n] = size if size > peak[n] else peak[n]
+
+
+@numba.njit(parallel=True, fastmath=FAST, error_model="numpy", cache=True)
 def stage(
-    values, base, out, target, constraint, old_weight, new_weight, dt, tube, shape, row, inverse_spacing, periodic, scheme,
-    entries, offsets, strides, kinds, axes, inputs, n_control, n_disturbance, ball_control, ball_disturbance, chunks,
-):  # fmt: skip
-    """out = old_weight * base + new_weight * (values + dt * dV/dt), node by node.
+    values,
+    base,
+    out,
+    target,
+    constraint,
+    old_weight,
+    new_weight,
+    dt,
+    tube,
+    layout,
+    scheme,
+    reach,
+    terms,
+    inputs,
+    chunks,
+):
+    """out = old_weight * base + new_weight * (values + dt * dV/dt), then max(min(., target), constraint).
 
     Args:
-        values, base, out: padded values, see ``padded``; ``out`` may be ``base``, not ``values``.
-        target, constraint: padded l and h where the result is max(min(., l), h); arrays of size 1 where there is none.
-        tube: 1 keeps what rises, -1 what falls, 0 everything.
-        chunks: parts that threads take.
+        values, base, out: values in the layout; ``out`` may be ``base``, not ``values``.
+        target, constraint: l and h in the layout; of size 1 where there is none.
+        dt: time step, in the precision of the values, as the weights.
+        tube: 1 lets values only rise, -1 only fall, 0 both.
+        scheme, reach: index in ``schemes.SCHEMES`` and in ``REACHES``.
+        chunks: parts of the work that threads take.
     Returns: greatest |dV/dt| over the nodes.
     """
-    ndim = shape.size
-    rows_inner = shape[ndim - 2] if ndim > 1 else 1
-    outer = 1
-    row_strides = np.empty(ndim, np.int64)
-    stride = row
-    for k in range(ndim - 2, -1, -1):
-        row_strides[k] = stride
-        stride *= shape[k]
+    ndim, row = layout.shape.size, layout.row
+    rows = layout.shape[ndim - 2] if ndim > 1 else 1  # of a panel: the rows that share all but their last two indices
+    panels = 1
     for k in range(ndim - 2):
-        outer *= shape[k]
-    blocks = max(1, round(rows_inner * row / BLOCK))  # of a panel: the rows that share all but their last two indices
-    per_block = (rows_inner + blocks - 1) // blocks
-    total = outer * blocks
+        panels *= layout.shape[k]
+    blocks = max(1, round(rows * row / BLOCK))
+    if panels < chunks:  # few panels: smaller blocks, so that every thread has some
+        blocks = min(rows, max(blocks, -(-chunks // panels)))
+    per_block = -(-rows // blocks)
+    blocks = -(-rows // per_block)
     greatest = np.zeros(chunks, values.dtype)
     for chunk in numba.prange(chunks):
         span = per_block * row
         ghosts = np.empty((6, span), values.dtype)
         tall = np.empty(span + 2 * GHOSTS * row, values.dtype)
-        work = np.empty((3, span), values.dtype)
-        sums = np.empty((max(1, n_control + n_disturbance), span), values.dtype)
+        mean, jump, rate, peak = (np.empty(span, values.dtype), np.empty(span, values.dtype),
+                                  np.empty(span, values.dtype), np.zeros(span, values.dtype))  # fmt: skip
+        sums = np.empty((max(1, inputs.controls + inputs.disturbances), span), values.dtype)
         index = np.zeros(ndim, np.int64)
-        peak = np.zeros(span, values.dtype)
-        for block in range(chunk * total // chunks, (chunk + 1) * total // chunks):
-            panel, part = block // blocks, block % blocks
+        for block in range(chunk * panels * blocks // chunks, (chunk + 1) * panels * blocks // chunks):
+            panel, first = block // blocks, block % blocks * per_block
             rest = panel
             for k in range(ndim - 3, -1, -1):
-                index[k] = rest % shape[k]
-                rest //= shape[k]
-            first = part * per_block
-            count = min(per_block, rows_inner - first)
-            if count <= 0:
-                continue
+                index[k] = rest % layout.shape[k]
+                rest //= layout.shape[k]
             if ndim > 1:
                 index[ndim - 2] = first
-            start = MARGIN + (panel * rows_inner + first) * row
-            length = count * row
-            rate = work[2]
-            _block_rate(
-                values, start, length, row, index, shape, row_strides, inverse_spacing, periodic, scheme,
-                entries, offsets, strides, kinds, axes, inputs, n_control, n_disturbance, ball_control, ball_disturbance,
-                ghosts, tall, work[0], work[1], rate, sums,
-            )  # fmt: skip
-            zero = rate.dtype.type(0)
-            if tube > 0:
-                for n in range(length):
-                    rate[n] = max(rate[n], zero)
-            elif tube < 0:
-                for n in range(length):
-                    rate[n] = min(rate[n], zero)
-            now, old, new = values[start : start + length], base[start : start + length], out[start : start + length]
-            for n in range(length):
-                new[n] = old_weight * old[n] + new_weight * (now[n] + dt * rate[n])
+            start = MARGIN + (panel * rows + first) * row
+            length = min(per_block, rows - first) * row
+            _block_rate(values, start, length, index, layout, scheme, reach, terms, inputs,
+                        ghosts, tall, mean, jump, rate, sums)  # fmt: skip
+            new = out[start : start + length]
+            _update(values[start : start + length], base[start : start + length], new,
+                    old_weight, new_weight, dt, tube, rate, peak, length)  # fmt: skip
             if target.size > 1:
-                goal = target[start : start + length]
-                for n in range(length):
-                    new[n] = min(new[n], goal[n])
+                _lower(new, target[start : start + length], length)
             if constraint.size > 1:
-                bound = constraint[start : start + length]
-                for n in range(length):
-                    new[n] = max(new[n], bound[n])
-            for n in range(length):
-                size = abs(rate[n])
-                peak[n] = size if size > peak[n] else peak[n]
-            for r in range(count):
-                fill_row_ghosts(out, start + r * row, shape[ndim - 1], periodic[ndim - 1])
+                _raise(new, constraint[start : start + length], length)
+            for r in range(length // row):
+                fill_row_ghosts(out, start + r * row, layout.shape[ndim - 1], layout.periodic[ndim - 1])
         for r in range(per_block):
-            for n in range(GHOSTS, GHOSTS + shape[ndim - 1]):
+            for n in range(GHOSTS, GHOSTS + layout.shape[ndim - 1]):
                 greatest[chunk] = max(greatest[chunk], peak[r * row + n])
     return greatest.max()
+
+
+@_compiled
+def _lower(values, bound, length):
+    for n in range(length):
+        values[n] = min(values[n], bound[n])
+
+
+@_compiled
+def _raise(values, bound, length):
+    for n in range(length):
+        values[n] = max(values[n], bound[n])
 
 
 def row_length(nodes: int) -> int:
@@ -269,11 +315,12 @@ def row_length(nodes: int) -> int:
     return -(-(nodes + 2 * GHOSTS) // 16) * 16
 
 
-def padded(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Values (n_1, ..., n_d) in the layout, one run of memory; ghost nodes are zero."""
-    nodes = values.shape[-1]
-    flat = np.zeros(2 * MARGIN + values.size // nodes * row_length(nodes), dtype)
+def padded(values: NDArray[Any], dtype: np.dtype[Any], periodic: bool) -> NDArray[Any]:
+    """Values (n_1, ..., n_d) in the layout, one run of memory, the ghost nodes of each row filled."""
+    nodes, row = values.shape[-1], row_length(values.shape[-1])
+    flat = np.zeros(2 * MARGIN + values.size // nodes * row, dtype)
     inside(flat, values.shape)[...] = values
+    fill_ghosts(flat, values.size // nodes, row, nodes, periodic)
     return flat
 
 

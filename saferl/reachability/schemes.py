@@ -1,20 +1,19 @@
 """One-sided first derivatives along an axis: upwind first order, ENO2, ENO3, WENO3, WENO5, on whole rows of nodes.
 
-Each takes seven rows, the values at -3, -2, ..., 3 nodes from the nodes in question along one axis, and gives the mean of
-the left and the right derivative and half their difference, which is what the Lax-Friedrichs scheme needs. The loops
-have no branches, so that they compile to vector instructions.
+Each takes seven rows, the values at -3, -2, ..., 3 nodes from the nodes in question along one axis, and gives the mean
+of the left and the right derivative and half their difference, which is what the Lax-Friedrichs scheme needs. The
+loops have no branches, so that they compile to vector instructions.
 Sources: Osher and Fedkiw, Level Set Methods (2003), sections 3.2 to 3.4; Jiang and Peng (2000) for WENO.
 """
 
 import numba
-import numpy as np
 
 SCHEMES = ("upwind1", "eno2", "eno3", "weno3", "weno5")
 REACH = 3  # nodes to either side that the widest stencil needs
 WENO_EPSILON = 1e-6  # keeps the weights finite; small against squared derivatives of order one
 
-# Constants are made in the rows' own precision (number = mean.dtype.type): an integer or a float64 among float32 would turn
-# the arithmetic into float64 and halve the width of the vectors.
+# Constants are made in the rows' own precision (number = mean.dtype.type): an integer or a float64 among float32 would
+# turn the arithmetic into float64 and halve the width of the vectors.
 _rows = numba.njit(fastmath=True, error_model="numpy", cache=True)
 _inline = numba.njit(fastmath=True, error_model="numpy", cache=True, inline="always")
 

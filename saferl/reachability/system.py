@@ -54,7 +54,9 @@ class Box:
     def __post_init__(self) -> None:
         low, high = np.atleast_1d(np.asarray(self.low, float)), np.atleast_1d(np.asarray(self.high, float))
         if low.shape != high.shape or low.ndim != 1 or not np.isfinite(low + high).all() or (low > high).any():
-            raise ValueError(f"an input box needs finite low <= high of one length; got {self.low} and {self.high}.")
+            raise ValueError(
+                f"an input box needs finite low <= high of one length; got {self.low!r} and {self.high!r}."
+            )
         object.__setattr__(self, "low", tuple(low.tolist()))
         object.__setattr__(self, "high", tuple(high.tolist()))
 
@@ -100,7 +102,7 @@ class Ball:
         middle = np.atleast_1d(np.asarray(self.middle, float))
         if middle.ndim != 1 or not np.isfinite(middle).all() or not self.length >= 0:
             raise ValueError(
-                f"an input ball needs a finite middle and a length >= 0; got {self.middle}, {self.length}."
+                f"an input ball needs a finite middle and a length >= 0; got {self.middle!r}, {self.length}."
             )
         object.__setattr__(self, "middle", tuple(middle.tolist()))
 
@@ -149,8 +151,8 @@ class System:
         control_matrix: d rows of m entries, or a function of the states that returns them; None for no control.
         control: the set of u, m inputs; they minimise the value.
         disturbance_matrix, disturbance: the same for d; it maximises the value.
-        flow: ``flow(states, control, disturbance, dt)``, d arrays: the exact change of the states over dt under constant
-            inputs; None integrates with fourth-order Runge-Kutta.
+        flow: ``flow(states, control, disturbance, dt)``, d arrays: the exact change of the states over dt under
+            constant inputs; None integrates with fourth-order Runge-Kutta.
         control_names: (m,) names with units.
     Raises: ValueError where the parts do not fit together.
     """

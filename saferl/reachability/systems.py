@@ -1,4 +1,4 @@
-"""The systems that come with saferl: each a function that returns a ``System``. Angles in rad, lengths in m, times in s.
+"""The systems that come with saferl: each a function that returns a ``System``. Angles in rad, lengths in m, time in s.
 
 A system of one's own is written the same way: names, drift, matrices, input sets.
 """
@@ -31,7 +31,7 @@ def double_integrator(max_acceleration: float = 1.0) -> System:
 
 
 def dubins_car(speed: float = 1.0, max_turn_rate: float = 1.0) -> System:
-    """A car of constant speed (m/s) that turns at |u| <= max_turn_rate (rad/s): x' = v cos, y' = v sin, heading' = u."""
+    """A car of constant speed (m/s), |u| <= max_turn_rate (rad/s): x' = v cos heading, y' = v sin heading, heading' = u."""
 
     def flow(states: Any, control: Any, disturbance: Any, dt: float) -> tuple[Any, ...]:
         _, _, heading = states
@@ -114,14 +114,14 @@ def planar_quadrotor(
             (-np.sin(roll) / mass, 0),
             (np.cos(roll) / mass, 0),
             (0, 1 / inertia),
-        ),  # fmt: skip
+        ),
         control=Box((0.0, -max_torque), (max_thrust, max_torque)),
         control_names=("thrust [N]", "torque [N m]"),
     )
 
 
 def inverted_pendulum(mass: float = 1.0, length: float = 1.0, max_torque: float = 5.0, damping: float = 0.0) -> System:
-    """A pendulum, angle 0 upright: m l^2 angle'' = m g l sin(angle) - damping angle' + torque, |torque| <= max_torque."""
+    """Angle 0 is upright: m l^2 angle'' = m g l sin(angle) - damping angle' + torque, |torque| <= max_torque (N m)."""
     inertia = mass * length**2
     return System(
         name="inverted_pendulum",

@@ -12,9 +12,11 @@ from saferl.reachability.grid import Grid
 
 @dataclass(frozen=True)
 class Tables:
-    """T arrays over one grid in a row. The entry of table t at node (i_1, ..., i_d) is
-    ``entries[offsets[t] + sum_k strides[t, k] * i_k]``; a stride of 0 means that the table does not depend on the axis.
-    """  # noqa: D205  the sentence has no shorter form
+    """T arrays over one grid, one behind the other.
+
+    The entry of table t at node (i_1, ..., i_d) is ``entries[offsets[t] + sum_k strides[t, k] * i_k]``; a stride of 0
+    means that the table does not depend on the axis.
+    """
 
     entries: NDArray[Any]  # (sum of sizes,)
     offsets: NDArray[np.int64]  # (T,)
@@ -35,8 +37,8 @@ def pack(
         arrays: T arrays, or numbers.
         grid: the grid.
         dtype: precision of the entries.
-        row: for kernels that run over the last two axes as over one: a table that depends on either is stored along both,
-            with rows of this many entries, ``lead`` of them before the first node. None stores each axis by itself.
+        row: for kernels that run over the last two axes as over one: a table that depends on either is stored along
+            both, with rows of this many entries, ``lead`` of them before the first node. None: each axis by itself.
     Raises: ValueError for an entry that is not finite, naming the state.
     """
     parts, offsets, strides, offset = [], [], [], 0
