@@ -15,7 +15,7 @@ PRECISIONS = ("float32", "float64")
 
 @dataclass(frozen=True)
 class Grid:
-    """Nodes of a box: ``linspace(low, high, n)`` along an axis; a periodic one has no node at ``high``, which is ``low``.
+    """Nodes of a box: ``linspace(low, high, n)`` along each axis; a periodic axis leaves ``high`` out, it is ``low``.
 
     Args:
         low, high: (d,) corners of the box, in the units of the states; along a periodic axis, high - low is the period.

@@ -7,7 +7,7 @@ With time running backward from the end, V(x, 0) = h (or l) and
 where a tube lets V only rise (avoid: h is violated at some time) or only fall (reach: l <= 0 at some time), a set takes
 the end of the horizon alone, and reach-avoid keeps max(h, min(l, V)). Lax-Friedrichs Hamiltonian, upwind derivatives of
 order 1 to 5, total-variation-diminishing Runge-Kutta of order 1 to 3, time steps by the CFL condition.
-Sources: Mitchell, Bayen and Tomlin (2005); Fisac et al. (2015) for reach-avoid; Osher and Fedkiw (2003) for the schemes.
+Sources: Mitchell, Bayen and Tomlin (2005); Fisac et al. (2015), reach-avoid; Osher and Fedkiw (2003), the schemes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +64,7 @@ def solve(
     constraint: StateFunction = None,
     target: StateFunction = None,
     kind: Literal["tube", "set"] = "tube",
-    scheme: Scheme = Scheme(),  # noqa: B008  frozen
+    scheme: Scheme = Scheme(),
     tolerance: float = 0.0,
     dtype: Any = "float32",
     device: Literal["cpu", "cuda"] = "cpu",
@@ -100,7 +100,7 @@ def snapshots(
     constraint: StateFunction = None,
     target: StateFunction = None,
     kind: Literal["tube", "set"] = "tube",
-    scheme: Scheme = Scheme(),  # noqa: B008  frozen
+    scheme: Scheme = Scheme(),
     tolerance: float = 0.0,
     dtype: Any = "float32",
     device: Literal["cpu", "cuda"] = "cpu",
@@ -123,7 +123,7 @@ def snapshots(
     if device == "cuda":
         from saferl.reachability.hamilton_jacobi_cuda import CudaMarch as March  # needs CUDA, or its simulator
     else:
-        March = CpuMarch  # noqa: N806
+        March = CpuMarch
     march = March(grid, system, coefficients, scheme, dtype, h, l, kind)
     time, steps, rate = 0.0, 0, np.inf
     for end in times:
@@ -136,7 +136,8 @@ def snapshots(
         values = march.values()
         if not np.isfinite(values).all():
             raise FloatingPointError(
-                f"the value is not finite after {steps} steps; take dtype=float64, or scale h and l to slopes of order one."
+                f"the value is not finite after {steps} steps; take dtype=float64, or scale h and l to slopes of "
+                "order one."
             )
         facts = {
             "problem": problem, "kind": kind, "horizon": float(end), "steps": steps, "rate": float(rate),
@@ -164,7 +165,7 @@ class Coefficients:
 
 
 def coefficients_of(system: System, grid: Grid, scheme: Scheme) -> Coefficients:
-    """Drift with the inputs at their centres, dissipation = greatest speed along each axis, inputs times their radii."""
+    """Drift with inputs at their centres, dissipation (greatest speed along each axis), inputs times their radii."""
     states = grid.open_mesh()
     drift = list(system.drift_at(*states))
     columns: list[list[Array]] = []  # per input, its row for each state, scaled to inputs in [-1, 1]
@@ -290,7 +291,7 @@ class CpuMarch:
                 self._terms,
                 self._inputs,
                 8 * numba.get_num_threads(),
-            )  # fmt: skip
+            )
         )
 
     def values(self) -> NDArray[Any]:

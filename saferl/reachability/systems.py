@@ -31,7 +31,7 @@ def double_integrator(max_acceleration: float = 1.0) -> System:
 
 
 def dubins_car(speed: float = 1.0, max_turn_rate: float = 1.0) -> System:
-    """A car of constant speed (m/s), |u| <= max_turn_rate (rad/s): x' = v cos heading, y' = v sin heading, heading' = u."""
+    """A car of constant speed v (m/s), |u| <= max_turn_rate (rad/s): x' = v cos(th), y' = v sin(th), th' = u."""
 
     def flow(states: Any, control: Any, disturbance: Any, dt: float) -> tuple[Any, ...]:
         _, _, heading = states

@@ -2,7 +2,7 @@
 
 Sign convention, everywhere in this package: values are costs. A constraint h(x) > 0 is violated; V(x) > 0 means that
 the worst disturbance can force a violation whatever the control does (avoid), or that the target can't be reached
-safely (reach, reach-avoid: l(x) <= 0 inside the target). The control minimises, the disturbance maximises; V <= 0 is good.
+safely (reach, reach-avoid: l(x) <= 0 inside the target). The control minimises, the disturbance maximises.
 """
 
 import json
