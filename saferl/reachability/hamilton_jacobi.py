@@ -89,7 +89,7 @@ def solve(
         FloatingPointError where values stop being finite.
     """
     settings = dict(kind=kind, scheme=scheme, tolerance=tolerance, dtype=dtype, device=device, progress=progress)
-    return next(iter(snapshots(system, grid, times=(horizon,), constraint=constraint, target=target, **settings)))  # type: ignore[arg-type]
+    return next(iter(snapshots(system, grid, times=(horizon,), constraint=constraint, target=target, **settings)))
 
 
 def snapshots(
@@ -157,10 +157,9 @@ def memory(grid: Grid, dtype: np.dtype[Any], scheme: Scheme, reach_avoid: bool) 
 class Coefficients:
     """The equation's coefficients on a grid, each as large as the states that it depends on."""
 
-    arrays: tuple[Array, ...]
-    kinds: tuple[int, ...]  # of kernels: DRIFT, DISSIPATION, INPUT
-    axes: tuple[int, ...]  # of the derivative that each belongs to
-    inputs: tuple[int, ...]  # which input each belongs to, controls first
+    drift: tuple[Array, ...]  # (d) along each axis
+    dissipation: tuple[Array, ...]  # (d) the greatest speed along each axis
+    inputs: tuple[tuple[Array, int, int], ...]  # coefficient, its axis, its input (controls first)
     time_step: float  # s, the longest stable one: 1 / max over nodes of sum_i |speed_i| / spacing_i
 
 
@@ -193,12 +192,9 @@ def coefficients_of(system: System, grid: Grid, scheme: Scheme) -> Coefficients:
     if scheme.dissipation == "global":
         speeds = [np.asarray(speed.max()) for speed in speeds]
         rate = float(sum(speed / spacing for speed, spacing in zip(speeds, grid.spacing)))
-    terms = [(f, kernels.DRIFT, axis, 0) for axis, f in enumerate(drift)]
-    terms += [(speed, kernels.DISSIPATION, axis, 0) for axis, speed in enumerate(speeds)]
-    terms += [(entry, kernels.INPUT, axis, j) for j, column in enumerate(columns) for axis, entry in enumerate(column)]
-    used = [term for term in terms if np.any(term[0])]
-    arrays, kinds, axes, inputs_of = zip(*used) if used else ((), (), (), ())
-    return Coefficients(arrays, kinds, axes, inputs_of, 1 / rate if rate > 0 else np.inf)
+    entries = [(entry, axis, j) for j, column in enumerate(columns) for axis, entry in enumerate(column)]
+    used = tuple(entry for entry in entries if np.any(entry[0]))
+    return Coefficients(tuple(drift), tuple(speeds), used, 1 / rate if rate > 0 else np.inf)
 
 
 def _greatest_sum(arrays: Sequence[Array]) -> float:
@@ -234,11 +230,11 @@ class CpuMarch:
         self._values = kernels.padded(_initial(constraint, target), dtype, wraps)
         self._stages = [np.zeros_like(self._values) for _ in range(2 if scheme.time == 3 else 1)]
         self._tube = 0 if kind == "set" or both else (1 if target is None else -1)
-        tables = pack(coefficients.arrays, grid, dtype, row, kernels.GHOSTS)
-        kinds, axes, inputs = (
-            np.array(each, np.int64) for each in (coefficients.kinds, coefficients.axes, coefficients.inputs)
+        entries, axes, inputs = zip(*coefficients.inputs) if coefficients.inputs else ((), (), ())
+        tables = pack([*coefficients.drift, *coefficients.dissipation, *entries], grid, dtype, row, kernels.GHOSTS)
+        self._terms = kernels.Terms(
+            tables.entries, tables.offsets, tables.strides, np.array(axes, np.int64), np.array(inputs, np.int64)
         )
-        self._terms = kernels.Terms(tables.entries, tables.offsets, tables.strides, kinds, axes, inputs)
         self._inputs = kernels.Inputs(
             0 if system.control is None else system.control.size,
             0 if system.disturbance is None else system.disturbance.size,

@@ -17,7 +17,6 @@ from saferl.reachability import schemes
 MARGIN = 16  # entries before the first row and behind the last, which vectors may read
 GHOSTS = 3  # at each end of a row
 BLOCK = 2048  # entries that a block aims at: its buffers stay in the cache, its loops are long
-DRIFT, DISSIPATION, INPUT = 0, 1, 2  # kinds of terms
 REACHES = (1, 2, 3, 2, 3)  # nodes to either side that each of schemes.SCHEMES reads
 
 # No promise that values are finite: NaN must survive, so that it can be reported.
@@ -26,14 +25,16 @@ _compiled = numba.njit(fastmath=FAST, error_model="numpy", cache=True)
 
 
 class Terms(NamedTuple):
-    """dV/dt = sum of table * derivative along an axis; see ``tables.Tables`` for the first three."""
+    """The coefficients of dV/dt; see ``tables.Tables`` for the first three.
+
+    Table k is the drift along axis k, table d + k the dissipation along it, and the others those of the inputs.
+    """
 
     entries: NDArray[Any]
     offsets: NDArray[np.int64]  # (T,)
     strides: NDArray[np.int64]  # (T, d)
-    kinds: NDArray[np.int64]  # (T,) DRIFT: times the mean of both derivatives; DISSIPATION: times half their difference
-    axes: NDArray[np.int64]  # (T,) of the derivative
-    inputs: NDArray[np.int64]  # (T,) for INPUT: which input's coefficient this is a part of
+    axes: NDArray[np.int64]  # (T - 2 d,) which axis an input's table moves along
+    inputs: NDArray[np.int64]  # (T - 2 d,) whose table it is
 
 
 class Inputs(NamedTuple):
@@ -55,18 +56,61 @@ class Layout(NamedTuple):
     row: int  # entries of a row
 
 
-@_compiled
-def _derivatives(scheme, a, b, c, d, e, f, g, scale, mean, jump):
-    if scheme == 0:
-        schemes.upwind1(a, b, c, d, e, f, g, scale, mean, jump)
-    elif scheme == 1:
-        schemes.eno2(a, b, c, d, e, f, g, scale, mean, jump)
-    elif scheme == 2:
-        schemes.eno3(a, b, c, d, e, f, g, scale, mean, jump)
-    elif scheme == 3:
-        schemes.weno3(a, b, c, d, e, f, g, scale, mean, jump)
+@numba.njit(fastmath=FAST, error_model="numpy")  # compiled into its callers, for each scheme
+def _rate_along(point, a, b, c, d, e, f, g, scale, drift, dissipation, rate, first):
+    """The drift's and the dissipation's part of dV/dt along one axis; the first axis starts the sum."""
+    if first:
+        for n in range(rate.size):
+            mean, jump = point(a[n], b[n], c[n], d[n], e[n], f[n], g[n], scale)
+            rate[n] = drift[n] * mean + dissipation[n] * jump
     else:
-        schemes.weno5(a, b, c, d, e, f, g, scale, mean, jump)
+        for n in range(rate.size):
+            mean, jump = point(a[n], b[n], c[n], d[n], e[n], f[n], g[n], scale)
+            rate[n] += drift[n] * mean + dissipation[n] * jump
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")
+def _rate_and_mean_along(point, a, b, c, d, e, f, g, scale, drift, dissipation, rate, means, first):
+    """The same, and the mean derivative, for an axis along which inputs act."""
+    if first:
+        for n in range(rate.size):
+            mean, jump = point(a[n], b[n], c[n], d[n], e[n], f[n], g[n], scale)
+            rate[n] = drift[n] * mean + dissipation[n] * jump
+            means[n] = mean
+    else:
+        for n in range(rate.size):
+            mean, jump = point(a[n], b[n], c[n], d[n], e[n], f[n], g[n], scale)
+            rate[n] += drift[n] * mean + dissipation[n] * jump
+            means[n] = mean
+
+
+@_compiled
+def _along(scheme, a, b, c, d, e, f, g, scale, drift, dissipation, rate, means, first, acted):
+    """One axis' part of dV/dt; ``acted``: also its mean derivative."""
+    if scheme == 0:
+        if acted:
+            _rate_and_mean_along(schemes.upwind1, a, b, c, d, e, f, g, scale, drift, dissipation, rate, means, first)
+        else:
+            _rate_along(schemes.upwind1, a, b, c, d, e, f, g, scale, drift, dissipation, rate, first)
+    elif scheme == 1:
+        if acted:
+            _rate_and_mean_along(schemes.eno2, a, b, c, d, e, f, g, scale, drift, dissipation, rate, means, first)
+        else:
+            _rate_along(schemes.eno2, a, b, c, d, e, f, g, scale, drift, dissipation, rate, first)
+    elif scheme == 2:
+        if acted:
+            _rate_and_mean_along(schemes.eno3, a, b, c, d, e, f, g, scale, drift, dissipation, rate, means, first)
+        else:
+            _rate_along(schemes.eno3, a, b, c, d, e, f, g, scale, drift, dissipation, rate, first)
+    elif scheme == 3:
+        if acted:
+            _rate_and_mean_along(schemes.weno3, a, b, c, d, e, f, g, scale, drift, dissipation, rate, means, first)
+        else:
+            _rate_along(schemes.weno3, a, b, c, d, e, f, g, scale, drift, dissipation, rate, first)
+    elif acted:
+        _rate_and_mean_along(schemes.weno5, a, b, c, d, e, f, g, scale, drift, dissipation, rate, means, first)
+    else:
+        _rate_along(schemes.weno5, a, b, c, d, e, f, g, scale, drift, dissipation, rate, first)
 
 
 @_compiled
@@ -120,16 +164,28 @@ def fill_row_ghosts(values, row, count, periodic):
 
 
 @_compiled
-def _accumulate(total, entries, at, along, factor, length):
-    """total += table * factor, where the table is a run of entries for the block, or one number."""
-    if along:
-        table = entries[at : at + length]
-        for n in range(length):
-            total[n] += table[n] * factor[n]
+def _coefficients(terms, table, index, length, constant):
+    """A table on a block: a view of its entries, or where it is one number there, ``constant`` filled with it."""
+    at, last = terms.offsets[table], index.size - 1
+    for k in range(last):
+        at += terms.strides[table, k] * index[k]
+    if terms.strides[table, last] != 0:
+        return terms.entries[at : at + length]
+    number = terms.entries[at]
+    if constant[0] != number or constant[length - 1] != number:  # not left from an earlier block
+        constant[:] = number
+    return constant[:length]
+
+
+@_compiled
+def _accumulate(total, coefficient, means, first):
+    """total += coefficient * means; the first term starts the sum."""
+    if first:
+        for n in range(total.size):
+            total[n] = coefficient[n] * means[n]
     else:
-        number = entries[at]
-        for n in range(length):
-            total[n] += number * factor[n]
+        for n in range(total.size):
+            total[n] += coefficient[n] * means[n]
 
 
 @_compiled
@@ -151,16 +207,14 @@ def _optimal(rate, sums, first, last, ball, sign, length):
 
 @_compiled
 def _block_rate(
-    values, start, length, index, layout, scheme, reach, terms, inputs, ghosts, tall, mean, jump, rate, sums
+    values, start, length, index, layout, scheme, reach, terms, inputs, ghosts, tall, means, constants, rate, sums
 ):
     """dV/dt backward in time on a block: min over u, max over d of grad V . f, plus Lax-Friedrichs dissipation.
 
     Source: Osher and Fedkiw (2003), equations 5.9 and 5.12; with time running backward the dissipation is added.
     """
     ndim, row = layout.shape.size, layout.row
-    rate[:length] = 0
-    for j in range(inputs.controls + inputs.disturbances):
-        sums[j, :length] = 0
+    begun = np.uint64(0)  # bit j: a table of input j has been seen
     here = values[start : start + length]
     for axis in range(ndim):
         a, b, c, e, f, g = here, here, here, here, here, here
@@ -187,17 +241,19 @@ def _block_rate(
                 if reach > 2:
                     a = _neighbour(values, start, length, i, n, s, -3, p, ghosts[4])
                     g = _neighbour(values, start, length, i, n, s, 3, p, ghosts[5])
-        _derivatives(scheme, a, b, c, here, e, f, g, layout.inverse_spacing[axis], mean[:length], jump[:length])
-        for t in range(terms.offsets.size):
-            if terms.axes[t] != axis:
-                continue
-            at, along = terms.offsets[t], terms.strides[t, ndim - 1] != 0
-            for k in range(ndim - 1):
-                at += terms.strides[t, k] * index[k]
-            if terms.kinds[t] == INPUT:
-                _accumulate(sums[terms.inputs[t]], terms.entries, at, along, mean, length)
-            else:
-                _accumulate(rate, terms.entries, at, along, mean if terms.kinds[t] == DRIFT else jump, length)
+        acted = False
+        for t in range(terms.axes.size):
+            acted = acted or terms.axes[t] == axis
+        drift = _coefficients(terms, axis, index, length, constants[2 * axis])
+        dissipation = _coefficients(terms, ndim + axis, index, length, constants[2 * axis + 1])
+        _along(scheme, a, b, c, here, e, f, g, layout.inverse_spacing[axis], drift, dissipation,
+               rate[:length], means[:length], axis == 0, acted)  # fmt: skip
+        for t in range(terms.axes.size):
+            if terms.axes[t] == axis:
+                j = terms.inputs[t]
+                coefficient = _coefficients(terms, 2 * ndim + t, index, length, constants[2 * ndim + t])
+                _accumulate(sums[j, :length], coefficient, means[:length], (begun >> np.uint64(j)) & np.uint64(1) == 0)
+                begun |= np.uint64(1) << np.uint64(j)
     _optimal(rate, sums, 0, inputs.controls, inputs.control_is_ball, -1, length)
     _optimal(rate, sums, inputs.controls, inputs.controls + inputs.disturbances, inputs.disturbance_is_ball, 1, length)
 
@@ -206,21 +262,18 @@ def _block_rate(
 def _update(now, old, new, old_weight, new_weight, dt, tube, rate, peak, length):
     """The stage on a block, and the running maximum of |dV/dt|."""
     zero = rate.dtype.type(0)
-    if tube > 0:
-        for n in range(length):
-            rate[n] = max(rate[n], zero)
-    elif tube < 0:
-        for n in range(length):
-            rate[n] = min(rate[n], zero)
+    least = -np.inf if tube <= 0 else zero
+    most = np.inf if tube >= 0 else zero
+    low, high = rate.dtype.type(least), rate.dtype.type(most)
     if old_weight == 0:
         for n in range(length):
-            new[n] = now[n] + dt * rate[n]
+            change = min(max(rate[n], low), high)
+            new[n] = now[n] + dt * change
+            peak[n] = max(peak[n], abs(change))
     else:
         for n in range(length):
-            new[n] = old_weight * old[n] + new_weight * (now[n] + dt * rate[n])
-    for n in range(length):
-        size = abs(rate[n])
-        peak[n] = size if size > peak[n] else peak[n]
+            change = min(max(rate[n], low), high)
+            new[n] = old_weight * old[n] + new_weight * (now[n] + dt * change)
 
 
 @numba.njit(parallel=True, fastmath=FAST, error_model="numpy", cache=True)
@@ -267,9 +320,9 @@ def stage(
         span = per_block * row
         ghosts = np.empty((6, span), values.dtype)
         tall = np.empty(span + 2 * GHOSTS * row, values.dtype)
-        mean, jump, rate, peak = (np.empty(span, values.dtype), np.empty(span, values.dtype),
-                                  np.empty(span, values.dtype), np.zeros(span, values.dtype))  # fmt: skip
-        sums = np.empty((max(1, inputs.controls + inputs.disturbances), span), values.dtype)
+        means, rate, peak = np.empty(span, values.dtype), np.empty(span, values.dtype), np.zeros(span, values.dtype)
+        constants = np.zeros((terms.offsets.size, span), values.dtype)
+        sums = np.zeros((max(1, inputs.controls + inputs.disturbances), span), values.dtype)
         index = np.zeros(ndim, np.int64)
         for block in range(chunk * panels * blocks // chunks, (chunk + 1) * panels * blocks // chunks):
             panel, first = block // blocks, block % blocks * per_block
@@ -282,7 +335,7 @@ def stage(
             start = MARGIN + (panel * rows + first) * row
             length = min(per_block, rows - first) * row
             _block_rate(values, start, length, index, layout, scheme, reach, terms, inputs,
-                        ghosts, tall, mean, jump, rate, sums)  # fmt: skip
+                        ghosts, tall, means, constants, rate, sums)  # fmt: skip
             new = out[start : start + length]
             _update(values[start : start + length], base[start : start + length], new,
                     old_weight, new_weight, dt, tube, rate, peak, length)  # fmt: skip
