@@ -171,14 +171,13 @@ def main() -> None:
                     if side not in best or run["processor"] < best[side]["processor"]:
                         best[side] = run
             for side, run in best.items():
-                print(f"{name:11} {scheme:8} {side:7} {run['first']:8.2f} {run['wall']:8.2f} {run['processor']:8.2f}"
-                      f" {run['arrays']:7.1f} {run['mean']:10.5f} {run['p99']:8.4f} {run['wrong']:10.2%}", flush=True)  # fmt: skip
+                cells = [f"{run[key]:8.2f}" for key in ("first", "wall", "processor")] + [f"{run['arrays']:7.1f}"]
+                cells += [f"{run['mean']:10.5f}", f"{run['p99']:8.4f}", f"{run['wrong']:10.2%}"]
+                print(f"{name:11} {scheme:8} {side:7}", *cells, flush=True)
             if len(best) == 2:
                 processor, wall = (best["peer"][key] / best["saferl"][key] for key in ("processor", "wall"))
                 aim = 40 if scheme == "upwind1" else AIMS.get((name, scheme), 10)
-                ratios.append(
-                    f"{name} {scheme}: {processor:.1f} x in CPU-seconds, {wall:.1f} x in wall (aim {aim})"
-                )
+                ratios.append(f"{name} {scheme}: {processor:.1f} x in CPU-seconds, {wall:.1f} x in wall (aim {aim})")
     print("\n".join(ratios))
 
 

@@ -227,9 +227,9 @@ class CpuMarch:
         none = np.zeros(1, dtype)
         self._target = kernels.padded(target, dtype, wraps) if both and target is not None else none
         self._constraint = kernels.padded(constraint, dtype, wraps) if both and constraint is not None else none
-        self._values = kernels.padded(_initial(constraint, target), dtype, wraps)
+        self._values = kernels.padded(initial_values(constraint, target), dtype, wraps)
         self._stages = [np.zeros_like(self._values) for _ in range(2 if scheme.time == 3 else 1)]
-        self._tube = 0 if kind == "set" or both else (1 if target is None else -1)
+        self._tube = tube_direction(constraint, target, kind)
         entries, axes, inputs = zip(*coefficients.inputs) if coefficients.inputs else ((), (), ())
         tables = pack([*coefficients.drift, *coefficients.dissipation, *entries], grid, dtype, row, kernels.GHOSTS)
         self._terms = kernels.Terms(
@@ -295,12 +295,19 @@ class CpuMarch:
         return kernels.inside(self._values, self._grid.shape).copy()
 
 
-def _initial(constraint: Array | None, target: Array | None) -> Array:
+def initial_values(constraint: Array | None, target: Array | None) -> Array:
     """V at the end of the horizon: h, l, or the greater of both."""
     if constraint is None:
         assert target is not None
         return target
     return constraint if target is None else np.maximum(constraint, target)
+
+
+def tube_direction(constraint: Array | None, target: Array | None, kind: str) -> int:
+    """1: values only rise (avoid tube), -1: only fall (reach tube), 0: both (sets; reach-avoid, which projects)."""
+    if kind == "set" or (constraint is not None and target is not None):
+        return 0
+    return 1 if target is None else -1
 
 
 def _problem(constraint: StateFunction, target: StateFunction, kind: str) -> str:

@@ -40,22 +40,20 @@ def eno2(a, b, c, d, e, f, g, scale):
 
 
 @_point
-def _eno3_side(d0, d1, d2, d3, d4):
-    """Third order on one side, from the differences d0 (far outside) to d4; d2 is next to the node, on that side."""
-    s1, s2, s3, s4 = d1 - d0, d2 - d1, d3 - d2, d4 - d3
-    outer = abs(s2) <= abs(s3)  # the stencil grows away from the node where the function is smoother there
-    second = s2 if outer else s3
-    away = s2 - s1 if outer else s3 - s2
-    towards = s3 - s2 if outer else s4 - s3
-    smallest = away if abs(away) <= abs(towards) else towards
-    return d2 + HALF * second + (TWO * smallest if outer else -smallest) / SIX
-
-
-@_point
 def eno3(a, b, c, d, e, f, g, scale):
     """Third order: the smoothest of three stencils on each side."""
     d0, d1, d2, d3, d4, d5 = b - a, c - b, d - c, e - d, f - e, g - f
-    left, right = _eno3_side(d0, d1, d2, d3, d4), _eno3_side(d5, d4, d3, d2, d1)
+    s1, s2, s3, s4, s5 = d1 - d0, d2 - d1, d3 - d2, d4 - d3, d5 - d4  # second differences, s3 at the node
+    t2, t3, t4, t5 = s2 - s1, s3 - s2, s4 - s3, s5 - s4  # third differences
+    # The stencil of a side grows away from the node where the second difference there is the smaller one.
+    away = abs(s2) <= abs(s3)
+    near, far = (t3, t2) if away else (t4, t3)
+    third = far if abs(far) <= abs(near) else near
+    left = d2 + HALF * (s2 if away else s3) + (TWO * third if away else -third) / SIX
+    away = abs(s4) <= abs(s3)
+    near, far = (t4, t5) if away else (t3, t4)
+    third = far if abs(far) <= abs(near) else near
+    right = d3 - HALF * (s4 if away else s3) + (TWO * third if away else -third) / SIX
     return HALF * scale * (right + left), HALF * scale * (right - left)
 
 
@@ -73,29 +71,26 @@ def weno3(a, b, c, d, e, f, g, scale):
 
 
 @_point
-def _weno5_side(d0, d1, d2, d3, d4, t0, t1, t2, p1, p2):
-    """Twelve times fifth order on one side: differences d, their squared second differences t, shared stencils p.
-
-    Smoothness and weights are multiplied by common factors; weights proportional to c / s^2 become products of the
-    other two s: one division instead of four.
-    """
-    u0, u1, u2 = d0 - FOUR * d1 + THREE * d2, d1 - d3, THREE * d2 - FOUR * d3 + d4
-    s0 = t0 + THREE * u0 * u0 + TWELVE * EPSILON
-    s1 = t1 + THREE * u1 * u1 + TWELVE * EPSILON
-    s2 = t2 + THREE * u2 * u2 + TWELVE * EPSILON
-    r0, r1, r2 = s1 * s2, s0 * s2, s0 * s1
-    w0, w1, w2 = r0 * r0, SIX * r1 * r1, THREE * r2 * r2
-    return (w0 * (TWO * d0 - SEVEN * d1 + ELEVEN * d2) + w1 * p1 + w2 * p2) / (w0 + w1 + w2)
-
-
-@_point
 def weno5(a, b, c, d, e, f, g, scale):
-    """Fifth order where smooth: three third-order stencils weighted by their smoothness."""
+    """Fifth order where smooth: three third-order stencils weighted by their smoothness.
+
+    Smoothness and stencils are multiplied by common factors; weights proportional to c / s^2 become products of the
+    other two s, which takes one division a side instead of four.
+    """
     d0, d1, d2 = (b - a) * scale, (c - b) * scale, (d - c) * scale
     d3, d4, d5 = (e - d) * scale, (f - e) * scale, (g - f) * scale
     t0, t1, t2, t3 = d0 - TWO * d1 + d2, d1 - TWO * d2 + d3, d2 - TWO * d3 + d4, d3 - TWO * d4 + d5
     t0, t1, t2, t3 = THIRTEEN * t0 * t0, THIRTEEN * t1 * t1, THIRTEEN * t2 * t2, THIRTEEN * t3 * t3
-    p1, p2 = FIVE * d2 + TWO * d3 - d1, TWO * d2 + FIVE * d3 - d4  # six times the stencils that both sides share
-    left = _weno5_side(d0, d1, d2, d3, d4, t0, t1, t2, p1, p2)
-    right = _weno5_side(d5, d4, d3, d2, d1, t3, t2, t1, p2, p1)
+    p1, p2 = FIVE * d2 + TWO * d3 - d1, TWO * d2 + FIVE * d3 - d4  # the two stencils that both sides share
+    least = TWELVE * EPSILON
+    u0, u1, u2 = d0 - FOUR * d1 + THREE * d2, d1 - d3, THREE * d2 - FOUR * d3 + d4
+    s0, s1, s2 = t0 + THREE * u0 * u0 + least, t1 + THREE * u1 * u1 + least, t2 + THREE * u2 * u2 + least
+    r0, r1, r2 = s1 * s2, s0 * s2, s0 * s1
+    w0, w1, w2 = r0 * r0, SIX * r1 * r1, THREE * r2 * r2
+    left = (w0 * (TWO * d0 - SEVEN * d1 + ELEVEN * d2) + w1 * p1 + w2 * p2) / (w0 + w1 + w2)
+    u0, u1, u2 = d5 - FOUR * d4 + THREE * d3, d4 - d2, THREE * d3 - FOUR * d2 + d1
+    s0, s1, s2 = t3 + THREE * u0 * u0 + least, t2 + THREE * u1 * u1 + least, t1 + THREE * u2 * u2 + least
+    r0, r1, r2 = s1 * s2, s0 * s2, s0 * s1
+    w0, w1, w2 = r0 * r0, SIX * r1 * r1, THREE * r2 * r2
+    right = (w0 * (TWO * d5 - SEVEN * d4 + ELEVEN * d3) + w1 * p2 + w2 * p1) / (w0 + w1 + w2)
     return (right + left) / TWELVE, (right - left) / TWELVE
