@@ -108,7 +108,7 @@ def snapshots(
 ) -> Iterator[Value]:
     """The values after several horizons, rising times in s, from one computation; otherwise as ``solve``."""
     dtype = precision(dtype)
-    problem = _problem(constraint, target, kind)
+    problem = problem_of(constraint, target, kind)
     if len(times) == 0 or not all(b > a for a, b in zip((0.0, *times), times)) or not np.isfinite(times[-1]):
         raise ValueError(f"times (the horizon) must be positive, rising and finite; got {list(times)}.")
     if system.ndim != grid.ndim:
@@ -117,14 +117,15 @@ def snapshots(
         raise ValueError(f"device must be cpu or cuda; got {device!r}.")
     needed = memory(grid, dtype, scheme, reach_avoid=problem == "reach-avoid")
     check_memory(needed, f"{problem} on {' x '.join(map(str, grid.shape))} nodes in {dtype.name}")
-    h = None if constraint is None else _at_nodes(constraint, grid, "constraint")
-    l = None if target is None else _at_nodes(target, grid, "target")  # noqa: E741  the literature's letter
+    h = None if constraint is None else at_nodes(constraint, grid, "constraint")
+    l = None if target is None else at_nodes(target, grid, "target")  # noqa: E741  the literature's letter
     coefficients = coefficients_of(system, grid, scheme)
-    if device == "cuda":
-        from saferl.reachability.hamilton_jacobi_cuda import CudaMarch as March  # needs CUDA, or its simulator
-    else:
-        March = CpuMarch
-    march = March(grid, system, coefficients, scheme, dtype, h, l, kind)
+    march: Any = CpuMarch
+    if device == "cuda":  # imported here: it needs CUDA, or its simulator
+        from saferl.reachability.hamilton_jacobi_cuda import CudaMarch
+
+        march = CudaMarch
+    march = march(grid, system, coefficients, scheme, dtype, h, l, kind)
     time, steps, rate = 0.0, 0, np.inf
     for end in times:
         while time < end and not rate <= tolerance:
@@ -310,7 +311,7 @@ def tube_direction(constraint: Array | None, target: Array | None, kind: str) ->
     return 1 if target is None else -1
 
 
-def _problem(constraint: StateFunction, target: StateFunction, kind: str) -> str:
+def problem_of(constraint: StateFunction, target: StateFunction, kind: str) -> str:
     if kind not in ("tube", "set"):
         raise ValueError(f"kind must be tube or set; got {kind!r}.")
     if constraint is None and target is None:
@@ -324,6 +325,6 @@ def _problem(constraint: StateFunction, target: StateFunction, kind: str) -> str
     return "avoid" if target is None else "reach"
 
 
-def _at_nodes(function: StateFunction, grid: Grid, name: str) -> Array:
+def at_nodes(function: StateFunction, grid: Grid, name: str) -> Array:
     """h or l at the nodes, checked."""
     return grid.evaluate(function if callable(function) else lambda *_: function, name)

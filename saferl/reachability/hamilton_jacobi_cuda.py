@@ -52,7 +52,7 @@ def _stage_for(scheme: str, dtype: np.dtype[Any]) -> Any:
         entries, offsets, table_strides, axes, inputs, n_control, n_input, control_is_ball, disturbance_is_ball,
         look, greatest,
     ):  # fmt: skip
-        node: int = cuda.grid(1)  # type: ignore[call-arg]  Numba fills in the rest
+        node: int = cuda.grid(1)  # type: ignore[call-arg]
         if node >= values.size:
             return
         ndim = shape.size
