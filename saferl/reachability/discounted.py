@@ -6,10 +6,10 @@ With V' the value at the state a time step later, minimised over controls and ma
     reach        V = (1 - g) l         + g min(l, V')
     reach-avoid  V = (1 - g) max(h, l) + g max(h, min(l, V'))    Hsu et al. (2021), equation 14
 
-For g < 1 the operator contracts by g, so that a change of c in one sweep leaves at most c g / (1 - g) to the fixed point;
-that bound, not the change, decides when to stop. For g = 1 there are many fixed points: sweeps start at h (or l), and the
-k-th result is exactly the value of k steps. A discount always errs to the unsafe side of the undiscounted value:
-``discount_bias`` says by how much.
+For g < 1 the operator contracts by g, so that a change of c in one sweep leaves at most c g / (1 - g) to the fixed
+point; that bound, not the change, decides when to stop. For g = 1 there are many fixed points: sweeps start at h (or
+l), and the k-th result is exactly the value of k steps. A discount always errs to the unsafe side of the undiscounted
+value: ``discount_bias`` says by how much.
 
 Values at the feet are interpolated between nodes, multilinearly (a convex combination: the operator on the grid is that
 of a finite Markov game, with any time step) or by clipped cubics. Beyond the box, the nearest node of its edge counts.
@@ -27,6 +27,8 @@ from numpy.typing import ArrayLike, NDArray
 from saferl.reachability import semi_lagrangian_kernels as kernels
 from saferl.reachability.grid import Grid, check_memory, precision
 from saferl.reachability.hamilton_jacobi import StateFunction, at_nodes, initial_values, problem_of
+from saferl.reachability.semi_lagrangian_nodes import sweep_nodes
+from saferl.reachability.semi_lagrangian_planes import Plane, sweep_planes
 from saferl.reachability.system import Array, System
 from saferl.reachability.tables import pack
 from saferl.reachability.value import Value
@@ -68,8 +70,8 @@ def solve(
         interpolation: linear or cubic, between nodes.
         controls, disturbances: samples along each input that stand for its set.
         disturbance: worst, or expected: drawn with ``probabilities``, one for each sample (None: all alike).
-        sweep: jacobi (all nodes from the last sweep, in parallel), or gauss_seidel (in place, on one thread, from each
-            corner of the grid in turn: fewer sweeps).
+        sweep: jacobi (all nodes from the last sweep, in parallel), or gauss_seidel (row by row in place, on one thread,
+            from each corner of the grid in turn: fewer sweeps).
         tolerance: stop when the value is certainly within this of the fixed point (g < 1), or when no value changes by
             more than a hundredth of it (g = 1, where nothing is certain), in the unit of h.
         max_sweeps: stop after so many; None: when g^k is below the tolerance, for g = 1 after 100,000.
@@ -100,11 +102,15 @@ def solve(
         sweeps = CudaSweeps
     else:
         sweeps = PlaneSweeps if free and sweep == "jacobi" else NodeSweeps
-    if not free:
+    if sweeps is NodeSweeps:
         order = tuple(range(grid.ndim))
     number = dtype.type
     operator = kernels.Operator(PROBLEMS[problem], number(discount), number(1 - discount), interpolation == "cubic")
-    engine = sweeps(grid, order, free, moves, samples, operator, dtype, first, h, l, sweep)
+    feet = feet_of(grid, order, moves, samples, dtype)
+    if sweeps is NodeSweeps:
+        engine = NodeSweeps(grid, feet, operator, dtype, first, h, l, in_place=sweep == "gauss_seidel")
+    else:
+        engine = sweeps(grid, order, free, feet, operator, dtype, first, h, l)
     facts = _iterate(engine, discount, tolerance, max_sweeps, dtype, float(np.abs(first).max()), progress)
     values = engine.values()
     if not np.isfinite(values).all():
@@ -270,23 +276,19 @@ class NodeSweeps:
     def __init__(
         self,
         grid: Grid,
-        order: tuple[int, ...],
-        free: int,
-        moves: list[list[Array]],
-        samples: Samples,
+        feet: kernels.Feet,
         operator: kernels.Operator,
         dtype: np.dtype[Any],
         start: Array,
         constraint: Array | None,
         target: Array | None,
-        sweep: str,
+        in_place: bool,
     ) -> None:
-        self._grid, self._operator, self._in_place = grid, operator, sweep == "gauss_seidel"
+        self._grid, self._feet, self._operator, self._in_place = grid, feet, operator, in_place
         none = np.zeros(1, dtype)
         self._h, self._l = (none if each is None else each.ravel().astype(dtype) for each in (constraint, target))
         self._now = start.ravel().astype(dtype)
         self._next = self._now if self._in_place else np.empty_like(self._now)
-        self._feet = feet_of(grid, tuple(range(grid.ndim)), moves, samples, dtype)
         self._shape = np.array(grid.shape)
         self._wraps = np.array([axis in grid.periodic for axis in range(grid.ndim)])
         self._strides = np.array([math.prod(grid.shape[k + 1 :]) for k in range(grid.ndim)])
@@ -295,7 +297,7 @@ class NodeSweeps:
         """One sweep; returns the greatest change. In place, the ``count``-th sweep starts from another corner."""
         backwards = count % 2**self._grid.ndim if self._in_place else 0
         chunks = 1 if self._in_place else 16 * numba.get_num_threads()
-        change = kernels.sweep_nodes(
+        change = sweep_nodes(
             self._now, self._next, self._h, self._l, self._operator, self._feet,
             self._shape, self._wraps, self._strides, backwards, chunks,
         )  # fmt: skip
@@ -315,37 +317,38 @@ class PlaneSweeps:
         grid: Grid,
         order: tuple[int, ...],
         free: int,
-        moves: list[list[Array]],
-        samples: Samples,
+        feet: kernels.Feet,
         operator: kernels.Operator,
         dtype: np.dtype[Any],
         start: Array,
         constraint: Array | None,
         target: Array | None,
-        sweep: str,
     ) -> None:
-        self._grid, self._order, self._operator = grid, order, operator
+        self._grid, self._order, self._feet, self._operator = grid, order, feet, operator
         shape = [grid.shape[k] for k in order]
-        reach = 2 if operator.cubic else 1
-        margins = [max(int(np.abs(np.floor(pair[k])).max()) for pair in moves) + reach for k in order[-free:]]
-        rows, row_margin = (shape[-2], margins[0]) if free == 2 else (1, 0)
-        if free == 1 and operator.cubic:
-            row_margin = 2  # of one row: its copies above and below
-        self._plane = kernels.Plane(
-            rows, shape[-1], shape[-1] + 2 * margins[-1], row_margin, margins[-1],
-            free == 2 and order[-2] in grid.periodic, order[-1] in grid.periodic, grid.ndim - free,
-        )  # fmt: skip
+        margin = self._furthest() + (2 if operator.cubic else 1)
+        rows = shape[-2] if free == 2 else 1
+        rows_wrap = free == 2 and order[-2] in grid.periodic
+        self._plane = Plane(
+            rows, shape[-1], shape[-1] + 2 * margin, margin, rows_wrap, order[-1] in grid.periodic, grid.ndim - free
+        )
         self._dtype = dtype
         none = np.zeros(1, dtype)
         self._h, self._l = (none if each is None else self._laid_out(each) for each in (constraint, target))
         self._now = self._laid_out(start)
         self._next = np.zeros_like(self._now)
-        self._feet = feet_of(grid, order, moves, samples, dtype)
         self._shape = np.array(shape)
         self._wraps = np.array([k in grid.periodic for k in order])
         size = rows * self._plane.stride
         fixed = grid.ndim - free
         self._strides = np.array([size * math.prod(shape[k + 1 : fixed]) for k in range(fixed)] + [0] * free)
+
+    def _furthest(self) -> int:
+        """Nodes that the furthest foot lies off along the last axis."""
+        ends = np.append(self._feet.offsets[1:], len(self._feet.entries))
+        ndim = self._grid.ndim
+        last = [self._feet.entries[a:b] for a, b in zip(self._feet.offsets[ndim - 1 :: ndim], ends[ndim - 1 :: ndim])]
+        return max(int(np.abs(np.floor(each)).max()) for each in last)
 
     def _laid_out(self, values: Array) -> NDArray[Any]:
         turned = np.transpose(values, self._order)
@@ -355,7 +358,7 @@ class PlaneSweeps:
 
     def sweep(self, count: int) -> float:
         """One sweep; returns the greatest change."""
-        change = kernels.sweep_planes(
+        change = sweep_planes(
             self._now, self._next, self._h, self._l, self._operator, self._feet,
             self._shape, self._wraps, self._strides, self._plane, 16 * numba.get_num_threads(),
         )  # fmt: skip

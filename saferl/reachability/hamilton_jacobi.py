@@ -312,6 +312,7 @@ def tube_direction(constraint: Array | None, target: Array | None, kind: str) ->
 
 
 def problem_of(constraint: StateFunction, target: StateFunction, kind: str) -> str:
+    """avoid, reach or reach-avoid, by which functions are given. Raises: ValueError for neither, or an unknown kind."""
     if kind not in ("tube", "set"):
         raise ValueError(f"kind must be tube or set; got {kind!r}.")
     if constraint is None and target is None:

@@ -1,0 +1,128 @@
+"""Sweeps for any system: every node gathers the corners of the cells that its feet lie in.
+
+Nodes are worked on in rows along the last axis: first where the cells of a whole row lie along each axis, then the
+values. Also in place, row by row (Gauss-Seidel), on one thread.
+"""
+
+import numba
+import numpy as np
+
+from saferl.reachability import multilinear
+from saferl.reachability.semi_lagrangian_kernels import FAST, back_up, compiled, corners, fold
+
+
+@numba.njit(fastmath=FAST, error_model="numpy")  # compiled into its caller, for each number of axes
+def _row_by(point, values, lows, highs, weights, out):
+    start = lows[0, 0] - lows[0, 0]  # an unsigned zero
+    for n in range(out.size):
+        out[n] = point(values, start, lows, highs, weights, 0, n)
+
+
+@compiled
+def _feet_of_row(values, index, feet, table, shape, wraps, strides, lows, highs, weights, out):
+    """V at the feet of a row of nodes under one control and one disturbance, multilinear."""
+    last = shape.size - 1
+    for k in range(shape.size):
+        at, along = feet.offsets[table + k], feet.strides[table + k, last] != 0
+        for m in range(last):
+            at += feet.strides[table + k, m] * index[m]
+        _cells_of_row(feet.entries, at, along, index[k], k == last, shape[k], wraps[k], strides[k],
+                      lows[k], highs[k], weights[k])  # fmt: skip
+    if shape.size == 1:
+        _row_by(multilinear.over_1, values, lows, highs, weights, out)
+    elif shape.size == 2:
+        _row_by(multilinear.over_2, values, lows, highs, weights, out)
+    elif shape.size == 3:
+        _row_by(multilinear.over_3, values, lows, highs, weights, out)
+    elif shape.size == 4:
+        _row_by(multilinear.over_4, values, lows, highs, weights, out)
+    elif shape.size == 5:
+        _row_by(multilinear.over_5, values, lows, highs, weights, out)
+    else:
+        _row_by(multilinear.over_6, values, lows, highs, weights, out)
+
+
+@compiled
+def _cells_of_row(entries, at, along, index, inner, count, wraps, stride, lows, highs, weights):
+    """The two nodes around the feet of a row along one axis, as offsets, and the weight of the upper one."""
+    nodes = lows.size
+    for n in range(nodes if along or inner else 1):
+        moved = entries[at + n] if along else entries[at]
+        floor = np.floor(moved)
+        low = (n if inner else index) + np.int64(floor)
+        high = low + 1
+        if wraps:  # displacements are at most half a turn
+            low = low + count if low < 0 else (low - count if low >= count else low)
+            high = high + count if high < 0 else (high - count if high >= count else high)
+        else:
+            low, high = min(max(low, 0), count - 1), min(max(high, 0), count - 1)
+        lows[n], highs[n], weights[n] = low * stride, high * stride, moved - floor
+    if not (along or inner):
+        lows[:], highs[:], weights[:] = lows[0], highs[0], weights[0]
+
+
+@compiled
+def _feet_of_row_cubic(values, index, feet, table, shape, wraps, strides, starts, weights, out):
+    """The same by clipped cubics, node by node."""
+    last = shape.size - 1
+    for n in range(out.size):
+        index[last] = n
+        count = corners(index, feet, table, shape.size, shape, wraps, strides, starts, weights, True)
+        total = weights[0] * values[starts[0]]
+        for j in range(1, count):
+            total += weights[j] * values[starts[j]]
+        count = corners(index, feet, table, shape.size, shape, wraps, strides, starts, weights, False)
+        low, high = values[starts[0]], values[starts[0]]
+        for j in range(1, count):
+            low, high = min(low, values[starts[j]]), max(high, values[starts[j]])
+        out[n] = min(max(total, low), high)
+
+
+@numba.njit(parallel=True, fastmath=FAST, error_model="numpy", cache=True)
+def sweep_nodes(values, out, h, l, operator, feet, shape, wraps, strides, backwards, chunks):  # noqa: E741
+    """One sweep, row by row: ``out`` from ``values``, which may be the same array (Gauss-Seidel; ``chunks`` = 1 then).
+
+    Args:
+        values, out, h, l: (nodes,) in order; h or l is of size 1 where the problem has none.
+        shape, wraps, strides: (d,) of the axes.
+        backwards: bit k runs axis k from its end.
+        chunks: parts of the work that threads take.
+    Returns: the greatest change of a node.
+    """
+    ndim = shape.size
+    size = shape[ndim - 1]
+    rows = values.size // size
+    greatest = np.zeros(chunks, values.dtype)
+    for chunk in numba.prange(chunks):
+        lows, highs = np.zeros((ndim, size), np.uint64), np.zeros((ndim, size), np.uint64)
+        weights = np.zeros((ndim, size), values.dtype)
+        taps = 4**ndim if operator.cubic else 1
+        starts, shares = np.zeros(taps, np.int64), np.zeros(taps, values.dtype)
+        best, total, foot, peak = (np.empty(size, values.dtype), np.empty(size, values.dtype),
+                                   np.empty(size, values.dtype), np.zeros(size, values.dtype))  # fmt: skip
+        index = np.zeros(ndim, np.int64)
+        for step in range(chunk * rows // chunks, (chunk + 1) * rows // chunks):
+            rest, first = step, 0
+            for k in range(ndim - 2, -1, -1):
+                i = rest % shape[k]
+                rest //= shape[k]
+                index[k] = shape[k] - 1 - i if backwards >> k & 1 else i
+                first += index[k] * strides[k]
+            best[:] = np.inf
+            for c in range(feet.controls):
+                total[:] = -np.inf if feet.shares.size == 0 else 0
+                for e in range(feet.disturbances):
+                    table = (c * feet.disturbances + e) * ndim
+                    if operator.cubic:
+                        _feet_of_row_cubic(values, index, feet, table, shape, wraps, strides, starts, shares, foot)
+                    else:
+                        _feet_of_row(values, index, feet, table, shape, wraps, strides, lows, highs, weights, foot)
+                    fold(total, foot, feet.shares, e)
+                for n in range(size):
+                    best[n] = min(best[n], total[n])
+            b = first + size
+            back_up(operator.problem, operator.discount, operator.rest, values[first:b],
+                     h[first:b] if h.size > 1 else h, l[first:b] if l.size > 1 else l, best, foot, peak)  # fmt: skip
+            out[first:b] = foot
+        greatest[chunk] = peak.max()
+    return greatest.max()
