@@ -31,7 +31,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PY) -m pip install --quiet --editable ".[mujoco,minari,dev]"
+	$(PY) -m pip install --quiet --editable ".[mujoco,minari,filter,dev]"
 	touch $@
 
 clean:

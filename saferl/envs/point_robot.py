@@ -55,6 +55,12 @@ def observation(states: ArrayLike) -> NDArray[np.float32]:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
+def states_of(observations: ArrayLike) -> Array:
+    """States (N, 4) of observations (N, 11); the heading comes back in (-pi, pi]."""
+    o = np.asarray(observations, dtype=np.float64)
+    return np.column_stack([o[:, :3], np.arctan2(o[:, 4], o[:, 3])])
+
+
 def analytic_infeasible(states: ArrayLike) -> NDArray[np.bool_]:
     """Whether a violation can't be avoided from states (N, 4), by the paper's best evasive manoeuvre.
 

@@ -7,7 +7,7 @@ import gymnasium
 from saferl.envs import bullet, safety_gymnasium_ids, tasks
 
 # Short name -> id; anything else that make() takes is an id itself.
-SHORT_NAMES = {"point_robot": "saferl/PointRobot-v0"}
+SHORT_NAMES = {"point_robot": "saferl/PointRobot-v0", "dubins_car": "saferl/DubinsCar-v0"}
 
 # id -> (gymnasium's robot, its arguments, what is forbidden, arguments of the constraint, steps per episode)
 MUJOCO_COSTS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any], int]] = {
@@ -31,6 +31,12 @@ def register_all() -> None:
             id="saferl/PointRobot-v0",
             entry_point="saferl.envs.point_robot:PointRobot",
             vector_entry_point="saferl.envs.point_robot_batched:BatchedPointRobot",
+            max_episode_steps=300,  # 15 s
+        )
+    if "saferl/DubinsCar-v0" not in gymnasium.registry:
+        gymnasium.register(
+            id="saferl/DubinsCar-v0",
+            entry_point="saferl.envs.dubins_car:DubinsCar",
             max_episode_steps=300,  # 15 s
         )
     for env_id, (base, kwargs, cost, cost_kwargs, steps) in MUJOCO_COSTS.items():

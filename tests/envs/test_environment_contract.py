@@ -18,6 +18,7 @@ from saferl.envs.registration import MUJOCO_COSTS, SHORT_NAMES
 
 IDS = [
     "point_robot",
+    "dubins_car",
     *MUJOCO_COSTS,
     "SafetyPointGoal1-v0",
     "SafetyCarButton1-v0",
@@ -31,7 +32,7 @@ IDS = [
     "saferl/SafetyBallRun-v0",
     "OfflineCarCircle-v0",
 ]
-ALWAYS_MARGIN = {"point_robot", *MUJOCO_COSTS}
+ALWAYS_MARGIN = {"point_robot", "dubins_car", *MUJOCO_COSTS}
 STEPS = 25
 
 
