@@ -86,7 +86,7 @@ def solve(
     dtype, problem = precision(dtype), problem_of(constraint, target, "tube")
     _check(system, grid, dt, discount, interpolation, disturbance, sweep, device, tolerance)
     samples = Samples.of(system, controls, disturbances, disturbance, probabilities)
-    order, free = _axes_order(system, grid, samples, dt)
+    order, free = axes_order(system, grid, samples, dt)
     check_memory(
         memory(system, grid, dtype, samples, dt, problem == "reach-avoid"),
         f"{problem} on {' x '.join(map(str, grid.shape))} nodes in {dtype.name}",
@@ -238,7 +238,7 @@ def _in_nodes(change: Array, grid: Grid, axis: int) -> Array:
     return np.where(np.abs(nodes - whole) < WHOLE, whole, nodes)
 
 
-def _axes_order(system: System, grid: Grid, samples: Samples, dt: float) -> tuple[tuple[int, ...], int]:
+def axes_order(system: System, grid: Grid, samples: Samples, dt: float) -> tuple[tuple[int, ...], int]:
     """Axes with the free ones, at most two and the longest last, at the end; and how many are free.
 
     An axis is free if no displacement depends on it, which a grid of two nodes an axis shows.
@@ -295,7 +295,7 @@ class NodeSweeps:
 
     def sweep(self, count: int) -> float:
         """One sweep; returns the greatest change. In place, the ``count``-th sweep starts from another corner."""
-        backwards = count % 2**self._grid.ndim if self._in_place else 0
+        backwards = count % 2 ** (self._grid.ndim - 1) if self._in_place else 0  # a row has no direction
         chunks = 1 if self._in_place else 16 * numba.get_num_threads()
         change = sweep_nodes(
             self._now, self._next, self._h, self._l, self._operator, self._feet,
