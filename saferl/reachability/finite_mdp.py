@@ -1,8 +1,8 @@
 """Exact safety and reach-avoid values of finite Markov decision processes and games, given as tables of successors.
 
 The operators are those of ``discounted``, with V' the value of the successor: the worst one that an adversary may
-choose, or the expected one where probabilities are given; the least over actions. A terminal state keeps h (or l, or the
-greater of both): nothing comes after it.
+choose, or the expected one where probabilities are given; the least over actions. A terminal state keeps h (or l, or
+the greater of both): nothing comes after it.
 """
 
 import math
@@ -74,7 +74,7 @@ def solve(
     ends = np.zeros(states, np.bool_) if terminal is None else np.asarray(terminal, dtype=np.bool_)
     if ends.shape != (states,):
         raise ValueError(f"terminal must have shape ({states},); got {ends.shape}.")
-    lonely = np.asarray((following < 0).all(axis=2).any(axis=1)) & ~ends
+    lonely = np.any(np.all(following < 0, axis=2), axis=1) & ~ends
     if lonely.any():
         raise ValueError(f"state {int(np.argmax(lonely))} has an action without successor and is not terminal.")
     shares = _shares(probabilities, following, ends)
