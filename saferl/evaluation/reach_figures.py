@@ -64,6 +64,7 @@ def value_slices(
         figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
         return _save(figure, path, title)
     drawn, points = panels(value.grid, axes, at or {})
+    varying = {axis for axis in points[0] if len({point[axis] for point in points}) > 1}
     columns = _columns(points)
     figure = _panel_figure(value.grid, drawn, states, columns, math.ceil(len(points) / columns))
     planes = [_plane(value, value.grid, drawn, point) for point in points]
@@ -75,15 +76,16 @@ def value_slices(
         for _, each, style in lines:
             _zero_level(panel, value.grid, drawn, point, each, style)
         _zero_level(panel, value.grid, drawn, point, value, {"color": "black", "linewidths": 2.2})
-        panel.set_title(", ".join(_fixed(states[axis], number) for axis, number in point.items()), fontsize=9)
+        panel.set_title(_point_words(states, point, varying), fontsize=9)
     panel_axes = list(figure.axes)
     for panel in panel_axes[len(points) :]:
         panel.remove()
-    bar = figure.colorbar(filled, ax=panel_axes[: len(points)], shrink=0.9, ticks=levels[:: _BANDS // 2])
+    bar = figure.colorbar(filled, ax=panel_axes[: len(points)], ticks=levels[:: _BANDS // 2])
     bar.set_label("V" + (f" ({unit})" if unit else "") + f", > 0: {_meaning(constraint, target)}", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     _legend(figure, lines, constraint, target)
-    _save(figure, path, title)
+    same = _point_words(states, points[0], set(points[0]) - varying)  # in all panels
+    _save(figure, path, f"{title}\n{same}" if same else title)
 
 
 def panels(grid: Grid, axes: Sequence[int], at: Mapping[int, Sequence[float]]) -> tuple[tuple[int, int], list[Point]]:
@@ -139,9 +141,10 @@ def _label(state: str) -> str:
     return f"{name} ({unit})" if unit else name
 
 
-def _fixed(state: str, number: float) -> str:
-    name, unit = name_and_unit(state)
-    return f"{name} = {number:.3g} {unit}".strip()
+def _point_words(states: Sequence[str], point: Point, axes: set[int]) -> str:
+    """Values of some states of a panel: "v = 1.5 m/s, heading = 0.785 rad"."""
+    parts = [(*name_and_unit(states[axis]), point[axis]) for axis in sorted(axes)]
+    return ", ".join(f"{name} = {number:.3g} {unit}".strip() for name, unit, number in parts)
 
 
 def _meaning(constraint: StateFunction, target: StateFunction) -> str:
