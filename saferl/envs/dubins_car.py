@@ -83,7 +83,7 @@ def start_states(n: int, kind: str, generator: np.random.Generator) -> Array:
 
     Args:
         n: how many.
-        kind: "random": x in [-3.5, -1.5], y in [-3, 3] m, heading in [-pi/2, pi/2], uniform, outside the hazards;
+        kind: "random": x in [-3.5, 0.5], y in [-3, 3] m, heading in [-pi/2, pi/2], uniform, outside the hazards;
             "feasible": those that ``analytic_infeasible`` calls avoidable.
         generator: source of randomness.
     Raises: ValueError for another kind.
@@ -92,7 +92,7 @@ def start_states(n: int, kind: str, generator: np.random.Generator) -> Array:
         raise ValueError(f"DubinsCar has no start {kind!r}; allowed: {', '.join(STARTS)}.")
     accepted = np.empty((0, 3))
     while len(accepted) < n:
-        candidates = generator.uniform((-3.5, -3.0, -math.pi / 2), (-1.5, 3.0, math.pi / 2), (max(n, 16), 3))
+        candidates = generator.uniform((-3.5, -3.0, -math.pi / 2), (0.5, 3.0, math.pi / 2), (max(n, 16), 3))
         kept = margin(candidates) <= 0 if kind == "random" else ~analytic_infeasible(candidates)
         accepted = np.concatenate([accepted, candidates[kept]])
     return accepted[:n]
