@@ -56,6 +56,18 @@ def air3d(evader_speed: float = 5.0, pursuer_speed: float = 5.0, max_turn_rate: 
     x' = -v_e + v_p cos psi + u y, y' = v_p sin psi - u x, psi' = d - u; u evades, d pursues, both within max_turn_rate.
     Source: Mitchell, Bayen and Tomlin (2005), the game of two identical vehicles.
     """
+
+    def flow(states: Any, control: Any, disturbance: Any, dt: float) -> tuple[Any, ...]:
+        # The frame turns by -u dt; evader and pursuer move on arcs, whose chords are dt sinc(turn / 2).
+        x, y, psi = states
+        (u,), (d,) = control, disturbance
+        turn = u * dt
+        evader = evader_speed * dt * np.sinc(turn / 2 / np.pi)
+        pursuer, heading = pursuer_speed * dt * np.sinc(d * dt / 2 / np.pi), psi - turn + d * dt / 2
+        ahead = (np.cos(turn) - 1) * x + np.sin(turn) * y - evader * np.cos(turn / 2) + pursuer * np.cos(heading)
+        left = (np.cos(turn) - 1) * y - np.sin(turn) * x + evader * np.sin(turn / 2) + pursuer * np.sin(heading)
+        return ahead, left, (d - u) * dt
+
     return System(
         name="air3d",
         states=("x [m]", "y [m]", "psi [rad]"),
@@ -65,6 +77,7 @@ def air3d(evader_speed: float = 5.0, pursuer_speed: float = 5.0, max_turn_rate: 
         control_names=("turn rate of the evader [rad/s]",),
         disturbance_matrix=((0,), (0,), (1,)),
         disturbance=Box(-max_turn_rate, max_turn_rate),
+        flow=flow,
     )
 
 
