@@ -104,6 +104,8 @@ def solve(
         sweeps = PlaneSweeps if free and sweep == "jacobi" else NodeSweeps
     if sweeps is NodeSweeps:
         order = tuple(range(grid.ndim))
+        if interpolation == "cubic" and grid.ndim > 4:
+            raise ValueError("cubic interpolation node by node takes at most 4 axes; take interpolation=linear.")
     number = dtype.type
     operator = kernels.Operator(PROBLEMS[problem], number(discount), number(1 - discount), interpolation == "cubic")
     feet = feet_of(grid, order, moves, samples, dtype)

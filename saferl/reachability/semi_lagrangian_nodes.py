@@ -7,8 +7,8 @@ values. Also in place, row by row (Gauss-Seidel), on one thread.
 import numba
 import numpy as np
 
-from saferl.reachability import multilinear
-from saferl.reachability.semi_lagrangian_kernels import FAST, back_up, compiled, corners, fold
+from saferl.reachability import multicubic, multilinear
+from saferl.reachability.semi_lagrangian_kernels import FAST, back_up, compiled, cubic_weights, fold, inside
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")  # compiled into its caller, for each number of axes
@@ -61,21 +61,50 @@ def _cells_of_row(entries, at, along, index, inner, count, wraps, stride, lows, 
         lows[:], highs[:], weights[:] = lows[0], highs[0], weights[0]
 
 
-@compiled
-def _feet_of_row_cubic(values, index, feet, table, shape, wraps, strides, starts, weights, out):
-    """The same by clipped cubics, node by node."""
-    last = shape.size - 1
+@numba.njit(fastmath=FAST, error_model="numpy")  # compiled into its caller, for each number of axes
+def _row_by_cubic(point, values, places, weights, out):
+    start = places[0, 0, 0] - places[0, 0, 0]  # an unsigned zero
     for n in range(out.size):
-        index[last] = n
-        count = corners(index, feet, table, shape.size, shape, wraps, strides, starts, weights, True)
-        total = weights[0] * values[starts[0]]
-        for j in range(1, count):
-            total += weights[j] * values[starts[j]]
-        count = corners(index, feet, table, shape.size, shape, wraps, strides, starts, weights, False)
-        low, high = values[starts[0]], values[starts[0]]
-        for j in range(1, count):
-            low, high = min(low, values[starts[j]]), max(high, values[starts[j]])
-        out[n] = min(max(total, low), high)
+        value, low, high = point(values, start, places, weights, 0, n)
+        out[n] = min(max(value, low), high)
+
+
+@compiled
+def _feet_of_row_cubic(values, index, feet, table, shape, wraps, strides, places, weights, out):
+    """The same by clipped cubics."""
+    last = shape.size - 1
+    for k in range(shape.size):
+        at, along = feet.offsets[table + k], feet.strides[table + k, last] != 0
+        for m in range(last):
+            at += feet.strides[table + k, m] * index[m]
+        _cubic_cells_of_row(feet.entries, at, along, index[k], k == last, shape[k], wraps[k], strides[k],
+                            places[k], weights[k])  # fmt: skip
+    if shape.size == 1:
+        _row_by_cubic(multicubic.over_1, values, places, weights, out)
+    elif shape.size == 2:
+        _row_by_cubic(multicubic.over_2, values, places, weights, out)
+    elif shape.size == 3:
+        _row_by_cubic(multicubic.over_3, values, places, weights, out)
+    else:
+        _row_by_cubic(multicubic.over_4, values, places, weights, out)
+
+
+@compiled
+def _cubic_cells_of_row(entries, at, along, index, inner, count, wraps, stride, places, weights):
+    """The four nodes around the feet of a row along one axis, as offsets, and their weights."""
+    nodes = places.shape[1]
+    for n in range(nodes if along or inner else 1):
+        moved = entries[at + n] if along else entries[at]
+        floor = np.floor(moved)
+        low, w = (n if inner else index) + np.int64(floor), moved - floor
+        weights[0, n], weights[1, n], weights[2, n], weights[3, n] = cubic_weights(w)
+        for tap in range(4):
+            # On a node, the others have no weight, and are no corners of a cell.
+            places[tap, n] = inside(low + (tap - 1 if w != 0 else 0), count, wraps) * stride
+    if not (along or inner):
+        for tap in range(4):
+            places[tap, :] = places[tap, 0]
+            weights[tap, :] = weights[tap, 0]
 
 
 @numba.njit(parallel=True, fastmath=FAST, error_model="numpy", cache=True)
@@ -96,8 +125,8 @@ def sweep_nodes(values, out, h, l, operator, feet, shape, wraps, strides, backwa
     for chunk in numba.prange(chunks):
         lows, highs = np.zeros((ndim, size), np.uint64), np.zeros((ndim, size), np.uint64)
         weights = np.zeros((ndim, size), values.dtype)
-        taps = 4**ndim if operator.cubic else 1
-        starts, shares = np.zeros(taps, np.int64), np.zeros(taps, values.dtype)
+        places = np.zeros((ndim, 4, size if operator.cubic else 0), np.uint64)
+        taps = np.zeros((ndim, 4, size if operator.cubic else 0), values.dtype)
         best, total, foot, peak = (np.empty(size, values.dtype), np.empty(size, values.dtype),
                                    np.empty(size, values.dtype), np.zeros(size, values.dtype))  # fmt: skip
         index = np.zeros(ndim, np.int64)
@@ -114,7 +143,7 @@ def sweep_nodes(values, out, h, l, operator, feet, shape, wraps, strides, backwa
                 for e in range(feet.disturbances):
                     table = (c * feet.disturbances + e) * ndim
                     if operator.cubic:
-                        _feet_of_row_cubic(values, index, feet, table, shape, wraps, strides, starts, shares, foot)
+                        _feet_of_row_cubic(values, index, feet, table, shape, wraps, strides, places, taps, foot)
                     else:
                         _feet_of_row(values, index, feet, table, shape, wraps, strides, lows, highs, weights, foot)
                     fold(total, foot, feet.shares, e)

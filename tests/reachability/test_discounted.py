@@ -295,3 +295,10 @@ def test_unfit_settings_are_refused(changes, message):
 def test_discounts_must_rise():
     with pytest.raises(ValueError, match="discounts must rise"):
         anneal(SYSTEMS["double_integrator"](), line(11), discounts=(0.9, 0.5), dt=0.1, constraint=walls)
+
+
+def test_cubic_of_many_axes_is_refused_node_by_node():
+    grid = Grid((-1,) * 6, (1,) * 6, (3, 3, 4, 3, 3, 3), (2,))
+    settings = dict(dt=0.1, discount=0.9, constraint=lambda *x: x[0], interpolation="cubic", sweep="gauss_seidel")
+    with pytest.raises(ValueError, match="at most 4 axes"):
+        solve(SYSTEMS["planar_quadrotor"](), grid, **settings)
