@@ -1,4 +1,4 @@
-"""The safety filter against closed forms: the braking parabola, values that are planes, and controls tried one by one."""
+"""The safety filter against closed forms: the braking parabola, planes, and controls tried one by one."""
 
 import sys
 
