@@ -65,7 +65,7 @@ def reach(task: Task) -> Path:
         print(task.plan, flush=True)
         start = time.perf_counter()
         try:
-            with _progress() as report:
+            with _progress() as report, np.errstate(over="ignore"):  # what is not finite is an error by itself
                 solution = solution_of(task, h, l, report)
         except (ValueError, MemoryError, FloatingPointError) as error:
             raise UsageError(str(error)) from error
@@ -101,8 +101,7 @@ def at_nodes(task: Task, name: str) -> NDArray[np.float64] | None:
         return task.grid.evaluate(function, name)
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"{name} must take the {task.grid.ndim} states {', '.join(task.system.states)} as arrays that broadcast: "
-            f"{error}"
+            f"{name} must be a function of {', '.join(task.system.states)} on arrays that broadcast: {error}"
         ) from error
 
 

@@ -29,6 +29,14 @@ CHOICES = {
     "interpolation": ("linear", "cubic"),
     "sweep": ("jacobi", "gauss_seidel"),
 }
+LISTS = {  # settings that are lists, and an example
+    "low": "[-3,-3,-3.14]",
+    "high": "[3,3,3.14]",
+    "shape": "[101,101,100]",
+    "times": "[0.5,1]",
+    "discs": "[[0,0,1],[2,1,0.5]]",
+    "target_discs": "[[2,2,0.3]]",
+}
 OF_METHOD = {  # settings that only one method knows
     "hamilton_jacobi": ("horizon", "kind", "space", "time", "dissipation", "cfl", "times"),
     "discounted": (
@@ -44,21 +52,21 @@ class ReachConfig:
     system: str | None = None
     system_kwargs: Any = None
     method: Literal["hamilton_jacobi", "discounted"] = "hamilton_jacobi"
-    low: list[float] | None = None
-    high: list[float] | None = None
-    shape: list[int] | None = None
+    low: Any = None
+    high: Any = None
+    shape: Any = None
     periodic: Any = None
     constraint: str | None = None
     target: str | None = None
-    discs: list[list[float]] | None = None
-    target_discs: list[list[float]] | None = None
+    discs: Any = None
+    target_discs: Any = None
     horizon: float | None = None
     kind: str | None = None
     space: str | None = None
     time: int | None = None
     dissipation: str | None = None
     cfl: float | None = None
-    times: list[float] | None = None
+    times: Any = None
     dt: float | None = None
     discount: float | None = None
     interpolation: str | None = None
@@ -84,12 +92,19 @@ class ReachConfig:
         for name, known in CHOICES.items():
             if getattr(self, name) not in (None, *known):
                 raise ValueError(unknown(name, getattr(self, name), known, f"{name}={{}}"))
+        for name, item in LISTS.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _listed(name, getattr(self, name), item))
         for name in ("controls", "disturbances"):
             if getattr(self, name) is not None and getattr(self, name) < 2:
                 raise ValueError(f"{name} must be >= 2, the ends of the range; got {getattr(self, name)}.")
         for name in ("max_sweeps", "horizon"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be > 0; got {getattr(self, name)}.")
+        if self.tolerance is not None and not 0 <= self.tolerance < math.inf:
+            raise ValueError(f"tolerance must be >= 0; got {self.tolerance}.")
+        if self.tolerance == 0 and self.method == "discounted":
+            raise ValueError("tolerance must be > 0 with method=discounted, which comes near V but never there; got 0.")
         for one, other in (("constraint", "discs"), ("target", "target_discs")):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 raise ValueError(f"give {one}= or {other}=, not both.")
@@ -156,6 +171,24 @@ def task_of(config: ReachConfig) -> Task:
     )
 
 
+def _listed(name: str, values: Any, example: str) -> tuple[Any, ...]:
+    """A list of numbers, or of such lists where the example has them; whole numbers for ``shape``."""
+
+    def fits(value: Any) -> bool:
+        if example.startswith("[["):
+            return isinstance(value, (list, tuple)) and all(map(is_number, value))
+        return is_number(value)
+
+    def is_number(value: Any) -> bool:
+        kinds = (int,) if name == "shape" else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+
+    if not isinstance(values, (list, tuple)) or not all(map(fits, values)):
+        what = "whole numbers" if name == "shape" else "discs [x,y,radius]" if "disc" in name else "numbers"
+        raise ValueError(f"{name} must be a list of {what} like {example}; got {values}.")
+    return tuple(values)
+
+
 def _system(word: str, kwargs: Mapping[str, Any]) -> System:
     if ":" not in word and word not in SYSTEMS:
         raise ValueError(unknown("system", word, SYSTEMS, "system={}"))
@@ -207,7 +240,7 @@ def _problem(config: ReachConfig, system: System, ready: Problem | None) -> Prob
             missing.append("constraint= or target= (or discs=, target_discs=)")
         if missing:
             raise ValueError(
-                f"{config.system} has no ready problem; give {', '.join(missing)}. Its {system.ndim} states: "
+                f"{config.system} has no ready problem; give {', '.join(missing)}. Its states: "
                 f"{', '.join(system.states)}."
             )
         ready = Problem(about=system.name, low=(), high=(), shape=(), horizon=1.0, unit="")
@@ -280,8 +313,6 @@ def _hamilton_jacobi_task(
     times = [*(config.times or ()), problem.horizon]
     if not all(b > a for a, b in zip((0.0, *times), times)):
         raise ValueError(f"times must rise between 0 and the horizon, {problem.horizon:g} s; got {config.times}.")
-    if not (config.tolerance or 0) >= 0:
-        raise ValueError(f"tolerance must be >= 0; got {config.tolerance}.")
     both = problem.constraint is not None and problem.target is not None
     dtype = np.dtype(config.dtype)
     needed = hamilton_jacobi.memory(grid, dtype, scheme, both) + (len(times) - 1) * grid.size * dtype.itemsize
