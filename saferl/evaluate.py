@@ -35,6 +35,7 @@ class EvaluateConfig:
     env_kwargs: Any = None
     num_envs: int | None = None
     vectorization: str = "sync"
+    audit: str | None = None
     device: str = "auto"
     out: str = "runs"
 
@@ -50,6 +51,10 @@ class EvaluateConfig:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}.")
         if self.vectorization not in ("sync", "async"):
             raise ValueError(f"vectorization must be sync or async; got {self.vectorization!r}.")
+        if self.audit not in (None, "reachability"):
+            raise ValueError(f"audit must be reachability or null; got {self.audit!r}.")
+        if self.audit is not None and self.run is None:
+            raise ValueError("audit= goes with run=: a policy alone has no learned feasible region.")
         if self.seed < 0:
             raise ValueError(f"seed must be >= 0; got {self.seed}.")
         if any(not limit >= 0 for limit in self.limits or ()):
@@ -120,7 +125,8 @@ def evaluate(config: EvaluateConfig) -> None:
     try:
         if config.run is not None:
             runs = find_runs(config.run)
-            show(*tables(runs, [evaluate_run(run, config.protocol(), device) for run in runs]))
+            audit = config.audit is not None
+            show(*tables(runs, [evaluate_run(run, config.protocol(), device, audit=audit) for run in runs]))
             return
         assert config.policy is not None
         assert config.env is not None

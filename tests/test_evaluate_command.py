@@ -8,9 +8,12 @@ import pytest
 import stable_baselines3 as sb3
 
 import saferl.envs
+from saferl.envs.point_robot import HAZARD_RADIUS, HAZARDS
 from saferl.evaluate import main
+from saferl.evaluation.audit_robots import PointRobotAudit
 from saferl.evaluation.rollout import rollout
-from tests.training.small import trained
+from saferl.reachability import Grid, Value
+from tests.training.small import FISOR, trained
 
 
 def still(observations):
@@ -126,6 +129,8 @@ def test_an_sb3_file_is_a_policy(tmp_path):
         (["run=a", "cost_limit=-1"], "cost_limit must be >= 0; got -1"),
         (["run=a", "vectorization=threads"], "vectorization must be sync or async"),
         (["run=a", "env_kwargs=3"], "env_kwargs must be like"),
+        (["run=a", "audit=reachable"], "audit must be reachability or null; got 'reachable'."),
+        (["policy=math:sin", "env=point_robot", "audit=reachability"], "audit= goes with run="),
         (["run=a", "-m"], "evaluation takes no -m"),
     ],
 )
@@ -151,5 +156,46 @@ def test_help_explains_every_key(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out.split("Settings and their defaults")[0]
-    for key in ("run", "policy", "env", "episodes", "seed", "cost_limit", "env_kwargs", "num_envs", "device", "out"):
+    for key in (
+        "run",
+        "policy",
+        "env",
+        "episodes",
+        "seed",
+        "cost_limit",
+        "env_kwargs",
+        "num_envs",
+        "audit",
+        "device",
+        "out",
+    ):
         assert any(line.startswith(f"  {key} ") for line in text.splitlines()), key
+
+
+def test_the_audit_of_a_run_is_in_eval_json_and_drawn(tmp_path, capsys, monkeypatch):
+    def hazards(robot, discount):  # quick, and of a known size: h instead of V, which is tested elsewhere
+        grid = Grid((-3, -3, 0, 0), (3, 3, 2, 6), (121, 121, 2, 2))
+        x, y, _, _ = grid.open_mesh()
+        distances = [np.hypot(x - a, y - b) for a, b in HAZARDS]
+        return Value(grid, np.broadcast_to(HAZARD_RADIUS - np.minimum(*distances), grid.shape))
+
+    monkeypatch.setattr(PointRobotAudit, "truth", hazards)
+    monkeypatch.setattr(PointRobotAudit, "rollouts", 200)
+    run = trained(tmp_path, "steps=10", agent=FISOR)
+    capsys.readouterr()
+    assert main([f"run={run}", "episodes=2", "audit=reachability"]) == 0
+    facts = facts_of(run)["audit"]
+    uniform, data = facts["samples"]
+    assert uniform["overall"]["infeasible"]["rate"] == pytest.approx(2 * np.pi * HAZARD_RADIUS**2 / 36, abs=0.005)
+    assert data["overall"]["infeasible"]["total"] == 2_000  # the whole of the small data set
+    assert (run / "audit.png").stat().st_size > 10_000
+    out = capsys.readouterr().out
+    rate = data["overall"]["false_safe"]
+    (row,) = [line for line in out.splitlines() if "states of the data" in line]
+    assert f"{100 * rate['rate']:.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]" in row
+
+
+def test_a_run_without_a_region_costs_one_line(two_runs, capsys):
+    assert main([f"run={two_runs[0]}", "audit=reachability"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "is of bc, which learns no feasible region; agents that do: fisor" in line

@@ -22,6 +22,12 @@ BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", 
 YELLOW = "#F0E442"
 GREY, LIGHT = "#444444", "#BBBBBB"
 _CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+KINDS = (  # of states on a map of a learned region: colour and meaning
+    ("white", "feasible"),
+    (SKY, "infeasible, and learned so"),
+    (VERMILLION, "infeasible, missed"),
+    (YELLOW, "feasible, learned infeasible"),
+)
 _MAX_POINTS = 1_000  # of a curve; more can't be seen
 
 
@@ -55,7 +61,7 @@ def learning_curves(lines: Sequence[Mapping[str, Any]], path: Path, title: str) 
             axes.legend(fontsize=8, frameon=False)
     for axes in figure.axes[len(panels) :]:
         axes.remove()
-    _save(figure, path, title)
+    save_figure(figure, path, title)
 
 
 def _panel(key: str) -> str:
@@ -101,7 +107,7 @@ def return_cost_scatter(
     axes.set_xlabel("cost of an episode")
     axes.set_ylabel("return of an episode")
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    _save(figure, path, title)
+    save_figure(figure, path, title)
 
 
 def feasible_region(maps: Sequence[RegionMap], path: Path, title: str) -> None:
@@ -117,15 +123,9 @@ def feasible_region(maps: Sequence[RegionMap], path: Path, title: str) -> None:
 
     figure = new_figure(len(maps), 1, 3.7, 3.9)
     extent = (-ARENA, ARENA, -ARENA, ARENA)
-    kinds = (
-        ("white", "feasible"),
-        (SKY, "infeasible, and learned so"),
-        (VERMILLION, "infeasible, missed"),
-        (YELLOW, "feasible, learned infeasible"),
-    )
     for axes, each in zip(figure.axes, maps):
         kind = np.where(each.true, np.where(each.learned, 1, 2), np.where(each.learned, 3, 0))
-        colours = ListedColormap([colour for colour, _ in kinds])
+        colours = ListedColormap([colour for colour, _ in KINDS])
         axes.imshow(kind, cmap=colours, vmin=-0.5, vmax=3.5, origin="lower", extent=extent, interpolation="nearest")
         axes.contour(each.true, levels=[0.5], colors="black", linewidths=1.1, extent=extent)
         for hazard in HAZARDS:
@@ -138,13 +138,13 @@ def feasible_region(maps: Sequence[RegionMap], path: Path, title: str) -> None:
         axes.set_title(f"v = {each.speed:g} m/s, heading {degrees:.0f}°: IoU {each.iou:.3f}", fontsize=10)
         axes.set_xlabel("x (m)")
     figure.axes[0].set_ylabel("y (m)")
-    handles: list[Any] = [Patch(facecolor=colour, edgecolor=GREY, label=label) for colour, label in kinds[1:]]
+    handles: list[Any] = [Patch(facecolor=colour, edgecolor=GREY, label=label) for colour, label in KINDS[1:]]
     handles += [
         figure.axes[0].plot([], [], color="black", label="border of the true set")[0],
         figure.axes[0].plot([], [], color=GREY, linestyle=":", label="hazard")[0],
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
-    _save(figure, path, title)
+    save_figure(figure, path, title)
 
 
 def new_figure(columns: int, rows: int, width: float, height: float) -> "Figure":
@@ -167,7 +167,8 @@ def _log_scale_if_wide(axes: "Axes") -> None:
         axes.set_yscale("log")
 
 
-def _save(figure: "Figure", path: Path, title: str) -> None:
+def save_figure(figure: "Figure", path: Path, title: str) -> None:
+    """Write a figure as a PNG with a title above; a reader never sees half a file."""
     figure.suptitle(title, fontsize=11)
     temporary = path.with_name(f".{path.name}")
     figure.savefig(temporary, dpi=130, format="png")

@@ -1,17 +1,22 @@
 """Evaluation of runs: from a run folder to eval.json, pictures and tables."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from rich.table import Table
 
-from saferl.agents import Agent
+from saferl.agents import AGENTS, Agent
 from saferl.envs import full_id
 from saferl.evaluation import figures
+from saferl.evaluation.audit import audit_table
+from saferl.evaluation.audit_figures import audit_maps
+from saferl.evaluation.audit_robots import PointRobotAudit, auditable
+from saferl.evaluation.audit_run import run_audit
 from saferl.evaluation.feasible_region import region_maps
 from saferl.evaluation.report import (
     Facts,
@@ -23,6 +28,8 @@ from saferl.evaluation.report import (
 )
 from saferl.evaluation.rollout import Episodes, episode_seeds, rollout
 from saferl.evaluation.scores import cost_limits, reference_returns
+from saferl.offline_data.dataset import DatasetError
+from saferl.offline_data.loading import load_dataset
 from saferl.policy import Policy
 from saferl.training.config import TrainConfig
 from saferl.training.logging import read_metrics
@@ -78,13 +85,22 @@ def evaluate_policy(policy: Policy, env_id: str, name: str, protocol: Protocol) 
     return {"policy": name, "env": env_id, **facts}
 
 
-def evaluate_run(run: RunFolder, protocol: Protocol, device: torch.device | str = "cpu") -> Facts:
+def evaluate_run(
+    run: RunFolder, protocol: Protocol, device: torch.device | str = "cpu", *, audit: bool = False
+) -> Facts:
     """Evaluate a run's last checkpoint; writes eval.json and the pictures into its folder.
 
-    Raises: UsageError if the run can't be loaded.
+    Args:
+        run: the run.
+        protocol: how to evaluate.
+        device: where the agent computes.
+        audit: whether to compare its feasible region with the true one, by reachability.
+    Raises: UsageError if the run can't be loaded; ValueError in one line if there is nothing to audit.
     """
     agent, config, step = load_agent(run, device)
     data = read_json(run.data)
+    if audit:
+        check_auditable(run, agent, config)
     limits = protocol.limits(config.env)
     # An agent that takes its limit when it acts gets the one that was asked for; among several, its training's own.
     asked = limits[0] if config.agent.limit_use == "acting" and len(limits) == 1 else None
@@ -96,6 +112,8 @@ def evaluate_run(run: RunFolder, protocol: Protocol, device: torch.device | str 
         **evaluation_facts(episodes, reference_returns(config.env, data), limits),
     }
     _draw_region(run, agent, config, step, facts)
+    if audit:
+        facts["audit"] = _audit(run, agent, config, step, data.get("source"))
     write_json(run.evaluation, facts)
     title = f"{config.preset} on {config.env}, seed {config.seed}, {step} updates"
     last = {"step": step, **{f"eval/{name}": facts[name]["mean"] for name in ("return", "cost", "violations")}}
@@ -107,18 +125,49 @@ def evaluate_run(run: RunFolder, protocol: Protocol, device: torch.device | str 
 
 def _draw_region(run: RunFolder, agent: Agent, config: TrainConfig, step: int, facts: Facts) -> None:
     """PointRobot's feasible region, for an agent that has learned one."""
-    feasible_value = getattr(agent, "feasible_value", None)
-    if feasible_value is None or full_id(config.env) != POINT_ROBOT:
+    if not hasattr(agent, "feasible_value") or full_id(config.env) != POINT_ROBOT:
         return
+    maps = region_maps(_learned_value(agent))
+    facts["feasible_region"] = [each.scores().as_dict() for each in maps]
+    title = f"Infeasible set of {config.preset}, seed {config.seed}, {step} updates, over the true one"
+    figures.feasible_region(maps, run.path / "feasible_region.png", title)
+
+
+def _learned_value(agent: Agent) -> Callable[[np.ndarray], np.ndarray]:
+    """V_h of observations (N, obs_dim), (N,), for an agent that has one."""
+    feasible_value = getattr(agent, "feasible_value", None)
+    assert feasible_value is not None
 
     @torch.no_grad()
     def value(observations: np.ndarray) -> np.ndarray:
         return feasible_value(torch.as_tensor(observations, device=agent.device)).float().cpu().numpy()
 
-    maps = region_maps(value)
-    facts["feasible_region"] = [each.scores().as_dict() for each in maps]
-    title = f"Infeasible set of {config.preset}, seed {config.seed}, {step} updates, over the true one"
-    figures.feasible_region(maps, run.path / "feasible_region.png", title)
+    return value
+
+
+def check_auditable(run: RunFolder, agent: Agent, config: TrainConfig) -> None:
+    """Raises: ValueError in one line if the agent learns no region, or the true one is not known."""
+    if not hasattr(agent, "feasible_value"):
+        learners = [name for name, (_, kind) in AGENTS.items() if hasattr(kind, "feasible_value")]
+        raise ValueError(
+            f"audit=reachability: {run.path} is of {config.agent_name}, which learns no feasible region; "
+            f"agents that do: {', '.join(learners)}."
+        )
+    auditable(config.env)
+
+
+def _audit(run: RunFolder, agent: Agent, config: TrainConfig, step: int, source: Any) -> Facts:
+    """The audit's facts; draws audit.png. The states of the data are audited where its file is still there."""
+    robot = auditable(config.env)
+    try:
+        observations = load_dataset(config.env, source).observations if Path(str(source)).exists() else None
+    except DatasetError:  # a file that has changed since is no longer the run's data
+        observations = None
+    discount = getattr(config.agent, "discount", None)
+    facts, maps = run_audit(robot, _learned_value(agent), discount=discount, observations=observations)
+    title = f"Infeasible set of {config.preset}, seed {config.seed}, {step} updates, over the true one by reachability"
+    audit_maps(maps, run.path / "audit.png", title, point_robot=isinstance(robot, PointRobotAudit))
+    return facts
 
 
 def tables(runs: Sequence[RunFolder], evaluations: Sequence[Facts]) -> list[Table]:
@@ -129,8 +178,8 @@ def tables(runs: Sequence[RunFolder], evaluations: Sequence[Facts]) -> list[Tabl
         evaluations: their eval.json, in the same order.
     """
     if len(runs) == 1:
-        return [single_table(f"{runs[0].path}, {_count(evaluations[0])}", evaluations[0])]
-    result = []
+        return [single_table(f"{runs[0].path}, {_count(evaluations[0])}", evaluations[0]), *_audits(runs, evaluations)]
+    result: list[Table] = []
     for env in dict.fromkeys(facts["env"] for facts in evaluations):
         here = [(run, facts) for run, facts in zip(runs, evaluations) if facts["env"] == env]
         groups: dict[str, list[tuple[RunFolder, Facts]]] = {}
@@ -147,7 +196,16 @@ def tables(runs: Sequence[RunFolder], evaluations: Sequence[Facts]) -> list[Tabl
         if len(groups) > 1 and len({tuple(facts["per_episode"]["seeds"]) for _, facts in here}) == 1:
             paired = {name: [facts for _, facts in members] for name, members in zip(names, groups.values())}
             result.append(difference_table(f"minus {names[0]}, paired by start", paired))
-    return result
+    return [*result, *_audits(runs, evaluations)]
+
+
+def _audits(runs: Sequence[RunFolder], evaluations: Sequence[Facts]) -> list[Table]:
+    """A table for each run that was audited."""
+    return [
+        audit_table(f"audit of {run.path}: learned against true feasible region", facts["audit"])
+        for run, facts in zip(runs, evaluations)
+        if "audit" in facts
+    ]
 
 
 def _pooled(evaluations: Sequence[Facts]) -> Facts:
