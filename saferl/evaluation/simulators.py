@@ -74,7 +74,8 @@ class SafetyPointSimulator:
     """Safety-Gymnasium's Point in MuJoCo, in one layout of a task whose margin is a distance.
 
     States (N, 6): x, y of the body's origin (m), vx, vy of its centre of mass (m/s), heading (rad), turn rate (rad/s);
-    the first five are those of ``saferl.reachability.systems.safety_gymnasium_point``, in the world's axes.
+    the first five are those of ``saferl.reachability.systems.safety_gymnasium_point``, in the world's axes. Whatever
+    else moves (Goal1's vase, which costs nothing) is put back at every step.
 
     Args:
         env_id: one of ``POINT_TASKS``, or its offline id.
@@ -99,7 +100,12 @@ class SafetyPointSimulator:
         first = float(np.arctan2(pose[1, 0], pose[0, 0]) - self.data.qpos[2])
         self._axes = np.array([[np.cos(first), -np.sin(first)], [np.sin(first), np.cos(first)]])  # of the slides
         self._first = first
-        self._origin = self.data.xpos[self._body][:2] - self._axes @ self.data.qpos[:2]
+        joints = [self.model.joint(name) for name in ("x", "y", "z")]
+        positions = [int(joint.qposadr[0]) for joint in joints]
+        velocities = [int(joint.dofadr[0]) for joint in joints]
+        self._columns = [1 + each for each in positions] + [1 + self.model.nq + each for each in velocities]
+        self._rest = np.concatenate([[0.0], self.data.qpos, self.data.qvel])  # time, and where all else is
+        self._origin = self.data.xpos[self._body][:2] - self._axes @ self.data.qpos[:2]  # the robot's joints come first
         self._walls = [each for each in world._constraints if each.name == "sigwalls"]
         self._hazards = [each for each in world._constraints if each.name == "hazards"]
         self._centres = np.array(self.data.xpos[world._hazard_bodies, :2])  # (K, 2)
@@ -130,28 +136,27 @@ class SafetyPointSimulator:
         shape = (len(states), 2)
         actions = np.zeros(shape) if generator is None else generator.uniform(-1, 1, shape)
         rows = []
-        for position, action in zip(full[:, 1:], actions):
-            data.qpos[:], data.qvel[:], data.ctrl[:] = position[:3], position[3:6], action
+        for row, action in zip(full, actions):
+            data.qpos[:], data.qvel[:], data.ctrl[:] = row[1 : 1 + self.model.nq], row[1 + self.model.nq :], action
             self._mujoco.mj_forward(self.model, data)
             rows.append(np.asarray(task.obs(), np.float32))
         return np.stack(rows)
 
     def _full(self, states: Array) -> Array:
-        """MuJoCo's time, positions and velocities (N, 7)."""
+        """MuJoCo's time, positions and velocities (N, 1 + nq + nv); what is not the robot is where it began."""
         heading, rate = states[:, 4], states[:, 5]
         lever = POINT_LEVER * rate[:, None] * np.stack([np.sin(heading), -np.cos(heading)], axis=1)
-        full = np.zeros((len(states), 7))
-        full[:, 1:3] = (states[:, :2] - self._origin) @ self._axes
-        full[:, 3] = heading - self._first
-        full[:, 4:6] = (states[:, 2:4] + lever) @ self._axes
-        full[:, 6] = rate
+        position, velocity = (states[:, :2] - self._origin) @ self._axes, (states[:, 2:4] + lever) @ self._axes
+        full = np.tile(self._rest, (len(states), 1))
+        full[:, self._columns] = np.column_stack([position, heading - self._first, velocity, rate])
         return full
 
     def _states(self, full: Array) -> Array:
-        heading, rate = full[:, 3] + self._first, full[:, 6]
+        own = full[:, self._columns]
+        heading, rate = own[:, 2] + self._first, own[:, 5]
         lever = POINT_LEVER * rate[:, None] * np.stack([np.sin(heading), -np.cos(heading)], axis=1)
-        position = full[:, 1:3] @ self._axes.T + self._origin
-        return np.column_stack([position, full[:, 4:6] @ self._axes.T - lever, heading, rate])
+        position = own[:, :2] @ self._axes.T + self._origin
+        return np.column_stack([position, own[:, 3:5] @ self._axes.T - lever, heading, rate])
 
 
 def is_point_task(env_id: str) -> bool:

@@ -92,6 +92,26 @@ def test_states_come_back_from_observations(simulator):
     assert back[:, 5] == pytest.approx(states[:, 5], abs=1e-5)
 
 
+@pytest.mark.parametrize("task", ["SafetyPointGoal1-v0", "SafetyPointRun0-v0", "SafetyPointCircle2-v0"])
+def test_other_tasks_have_their_own_margins(task):  # against the environment's
+    simulator = SafetyPointSimulator(task, seed=1)
+    world = simulator.env.unwrapped
+    state = simulator._states(np.concatenate([[0], world.data.qpos, world.data.qvel])[None])
+    _, _, _, _, info = simulator.env.step(np.array([0.05, 0.0]))
+    state = simulator.step(state, np.array([[0.05, 0.0]]))
+    assert simulator.margins(state)[0] == pytest.approx(info["margin"], abs=1e-9)
+
+
+def test_rollouts_around_hazards_need_no_grid():
+    simulator = SafetyPointSimulator("SafetyPointGoal1-v0", seed=1)
+    states = drawn(200, seed=6)
+    result = monte_carlo(simulator, states, avoid_policies(simulator))
+    assert not (result.shown & (simulator.margins(states) > 0)).any()
+    slow = np.hypot(states[:, 2], states[:, 3]) < 0.3
+    clear = simulator.margins(states) < -0.3  # far more than it takes to stop
+    assert result.shown[slow & clear].all()
+
+
 def test_observations_of_another_task_are_refused():
     with pytest.raises(ValueError, match=r"Circle task have shape \(N, 28\); got \(3, 60\)"):
         point_states(np.zeros((3, 60)))
