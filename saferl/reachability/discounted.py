@@ -8,11 +8,14 @@ With V' the value at the state a time step later, minimised over controls and ma
 
 For g < 1 the operator contracts by g, so that a change of c in one sweep leaves at most c g / (1 - g) to the fixed
 point; that bound, not the change, decides when to stop. For g = 1 there are many fixed points: sweeps start at h (or
-l), and the k-th result is exactly the value of k steps. A discount always errs to the unsafe side of the undiscounted
-value: ``discount_bias`` says by how much.
+l), and the k-th result is exactly the value of k steps. A discounted value errs: to the unsafe side where something is
+to be avoided (V_g <= V_1), to the safe side where something is to be reached (V_g >= V_1, also for reach-avoid);
+``discount_bias`` says by how much.
 
-Values at the feet are interpolated between nodes, multilinearly (a convex combination: the operator on the grid is that
-of a finite Markov game, with any time step) or by clipped cubics. Beyond the box, the nearest node of its edge counts.
+Values at the feet are interpolated between nodes. Multilinear weights are a convex combination: the operator on the
+grid is that of a finite Markov game, with any time step. Clipped cubics are more accurate and prove less: their weights
+add up to 1.25 in absolute value along an axis, so that the operator certainly contracts only where g 1.25^d < 1. Beyond
+the box, the nearest node of its edge counts.
 """
 
 import math
@@ -20,21 +23,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from saferl.reachability import semi_lagrangian_kernels as kernels
 from saferl.reachability.grid import Grid, check_memory, precision
 from saferl.reachability.hamilton_jacobi import StateFunction, at_nodes, initial_values, problem_of
-from saferl.reachability.semi_lagrangian_nodes import sweep_nodes
-from saferl.reachability.semi_lagrangian_planes import Plane, sweep_planes
+from saferl.reachability.semi_lagrangian_nodes import NodeSweeps
+from saferl.reachability.semi_lagrangian_planes import PlaneSweeps
 from saferl.reachability.system import Array, System
 from saferl.reachability.tables import pack
 from saferl.reachability.value import Value
 
 PROBLEMS = {"avoid": kernels.AVOID, "reach": kernels.REACH, "reach-avoid": kernels.REACH_AVOID}
-WHOLE = 1e-5  # a displacement this close to whole nodes is whole: it is rounding, and costs a corner
+WHOLE = 1e-10  # a displacement this close to whole nodes is whole: it is rounding of float64, and costs a corner
+CUBIC = 1.25  # sum of the absolute weights of four nodes, at worst: in the middle of the cell
 ANNEAL = (0.99, 0.999, 0.9999, 1.0)
 
 
@@ -68,52 +71,44 @@ def solve(
         discount: g in [0, 1], of one step; ``discount_for`` converts between time steps.
         constraint, target: h alone avoids, l alone reaches, both reach l <= 0 without h > 0 on the way.
         interpolation: linear or cubic, between nodes.
-        controls, disturbances: samples along each input that stand for its set.
+        controls, disturbances: samples along each input that stand for its set, at least 2.
         disturbance: worst, or expected: drawn with ``probabilities``, one for each sample (None: all alike).
         sweep: jacobi (all nodes from the last sweep, in parallel), or gauss_seidel (row by row in place, on one thread,
             from each corner of the grid in turn: fewer sweeps).
-        tolerance: stop when the value is certainly within this of the fixed point (g < 1), or when no value changes by
-            more than a hundredth of it (g = 1, where nothing is certain), in the unit of h.
-        max_sweeps: stop after so many; None: when g^k is below the tolerance, for g = 1 after 100,000.
+        tolerance: stop when the value is certainly within this of the fixed point (g < 1; for cubics this is a rule of
+            thumb), or when no value changes by more than a hundredth of it (g = 1), in the unit of h.
+        max_sweeps: stop after so many; None: as many as the discount needs at worst, for g = 1 after 100,000.
         start: a value to start from, such as that of a smaller discount; None starts at h (or l).
         dtype: float32 or float64.
         device: cpu, or cuda for the first CUDA device.
         progress: called with a share of the way, on the scale of the logarithm of the bound.
-    Returns: V, with ``facts``: problem, dt, discount, sweeps, change (of the last sweep), bound (on the distance to the
-        fixed point; None for g = 1), converged.
-    Raises: ValueError for what does not fit; MemoryError before anything is allocated.
+    Returns: V, with ``facts``: problem, dt, discount, sweeps, change (of the last sweep), converged, bound (on the
+        distance to the fixed point in exact arithmetic) and rounding (what the precision may add to it at the very
+        worst; the usual is a small share of that). Both are None where the operator need not contract: for g = 1,
+        and for cubics of all but small g.
+    Raises: ValueError for what does not fit; MemoryError before anything is allocated; FloatingPointError where h or l
+        is too large for the precision.
     """
     dtype, problem = precision(dtype), problem_of(constraint, target, "tube")
     _check(system, grid, dt, discount, interpolation, disturbance, sweep, device, tolerance)
     samples = Samples.of(system, controls, disturbances, disturbance, probabilities)
-    order, free = axes_order(system, grid, samples, dt)
     check_memory(
         memory(system, grid, dtype, samples, dt, problem == "reach-avoid"),
         f"{problem} on {' x '.join(map(str, grid.shape))} nodes in {dtype.name}",
     )
-    h = None if constraint is None else at_nodes(constraint, grid, "constraint")
-    l = None if target is None else at_nodes(target, grid, "target")  # noqa: E741
-    first = initial_values(h, l) if start is None else _start(start, grid)
-    moves = displacements(system, grid, samples, dt)
-    sweeps: Any
-    if device == "cuda":
-        from saferl.reachability.semi_lagrangian_cuda import CudaSweeps  # needs CUDA, or its simulator
-
-        sweeps = CudaSweeps
-    else:
-        sweeps = PlaneSweeps if free and sweep == "jacobi" else NodeSweeps
-    if sweeps is NodeSweeps:
-        order = tuple(range(grid.ndim))
-        if interpolation == "cubic" and grid.ndim > 4:
-            raise ValueError("cubic interpolation node by node takes at most 4 axes; take interpolation=linear.")
+    h = None if constraint is None else _compact(at_nodes(constraint, grid, "constraint"), dtype)
+    l = None if target is None else _compact(at_nodes(target, grid, "target"), dtype)  # noqa: E741
+    first = initial_values(h, l) if start is None else _compact(_start(start, grid), dtype)
+    scale = max(_magnitude(each) for each in (h, l, first) if each is not None)
     number = dtype.type
     operator = kernels.Operator(PROBLEMS[problem], number(discount), number(1 - discount), interpolation == "cubic")
-    feet = feet_of(grid, order, moves, samples, dtype)
-    if sweeps is NodeSweeps:
-        engine = NodeSweeps(grid, feet, operator, dtype, first, h, l, in_place=sweep == "gauss_seidel")
-    else:
-        engine = sweeps(grid, order, free, feet, operator, dtype, first, h, l)
-    facts = _iterate(engine, discount, tolerance, max_sweeps, dtype, float(np.abs(first).max()), progress)
+    engine, furthest = _engine(
+        system, grid, samples, dt, operator, device, sweep == "gauss_seidel", first, h, l
+    )  # fmt: skip
+    del h, l, first  # the engine has its own
+    stop = Stop.of(discount, tolerance, max_sweeps, scale, grid.ndim, operator.cubic)
+    facts = _iterate(engine, stop, 4 * float(np.finfo(dtype).eps) * scale, progress)
+    facts["rounding"] = None if stop.modulus >= 1 else _rounding(dtype, scale, grid.ndim, furthest) / (1 - stop.modulus)
     values = engine.values()
     if not np.isfinite(values).all():
         raise FloatingPointError("the value is not finite; take dtype=float64, or scale h and l.")
@@ -124,35 +119,88 @@ def solve(
     return Value(grid, values, system, facts)
 
 
-def _iterate(
-    engine: Any,
-    discount: float,
-    tolerance: float,
-    max_sweeps: int | None,
-    dtype: np.dtype[Any],
-    scale: float,
-    progress: Callable[[float], None] | None,
-) -> dict[str, Any]:
-    """Sweeps until the certified bound is small; returns sweeps, change, bound and whether they converged."""
-    factor = discount / (1 - discount) if discount < 1 else math.inf
-    if max_sweeps is None:
-        worst = math.log(tolerance / max(scale, tolerance)) / math.log(discount) if 0 < discount < 1 else 1e5
-        max_sweeps = max(10, 2 * math.ceil(worst))
-    rounding = 4 * np.finfo(dtype).eps * scale
+def _engine(
+    system: System,
+    grid: Grid,
+    samples: "Samples",
+    dt: float,
+    operator: kernels.Operator,
+    device: str,
+    in_place: bool,
+    first: NDArray[Any],
+    h: NDArray[Any] | None,
+    l: NDArray[Any] | None,  # noqa: E741
+) -> tuple[Any, float]:
+    """What sweeps, and the sum over the axes of the furthest displacements, in nodes."""
+    order, free = axes_order(system, grid, samples, dt)
+    by_nodes = device == "cpu" and (in_place or not free)
+    if by_nodes and operator.cubic and grid.ndim > 4:
+        raise ValueError("cubic interpolation node by node takes at most 4 axes; take interpolation=linear.")
+    order = tuple(range(grid.ndim)) if by_nodes else order
+    moves = displacements(system, grid, samples, dt)
+    furthest = sum(max(float(np.abs(pair[k]).max()) for pair in moves) for k in range(grid.ndim))
+    feet = feet_of(grid, order, moves, samples, first.dtype)
+    if device == "cuda":
+        from saferl.reachability.semi_lagrangian_cuda import CudaSweeps  # needs CUDA, or its simulator
+
+        return CudaSweeps(grid, order, free, feet, operator, first.dtype, first, h, l), furthest
+    if by_nodes:
+        return NodeSweeps(grid, feet, operator, first, h, l, in_place), furthest
+    return PlaneSweeps(grid, order, free, feet, operator, first, h, l), furthest
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When sweeps are enough."""
+
+    modulus: float  # by which the operator certainly contracts; >= 1 where it need not
+    factor: float  # times the change of a sweep: the bound, or for cubics the rule of thumb; inf for g = 1
+    tolerance: float
+    max_sweeps: int
+
+    @classmethod
+    def of(
+        cls, discount: float, tolerance: float, max_sweeps: int | None, scale: float, ndim: int, cubic: bool
+    ) -> "Stop":
+        """``scale``: of the values at the start and of h and l; two of them differ by twice that at most."""
+        modulus = discount * CUBIC**ndim if cubic else discount
+        rate = modulus if modulus < 1 else discount
+        factor = rate / (1 - rate) if rate < 1 else math.inf
+        if max_sweeps is None:
+            max_sweeps = 100_000
+            if rate < 1:
+                share = tolerance / max(2 * scale * factor, tolerance)  # to which the change of a sweep must fall
+                max_sweeps = 2 + math.ceil(math.log(share) / math.log(rate)) if share < 1 else 2
+        return cls(modulus, factor, tolerance, max_sweeps)
+
+    def reached(self, change: float) -> bool:
+        """Whether the last sweep's change is small enough."""
+        return change <= self.tolerance / 100 if math.isinf(self.factor) else change * self.factor <= self.tolerance
+
+    def progress(self, first: float, change: float) -> float:
+        """Share of the way from the greatest change to the last one, in logarithms."""
+        goal = self.tolerance / 100 if math.isinf(self.factor) else self.tolerance / max(self.factor, 1e-12)
+        return float(np.clip(math.log(first / change) / max(math.log(first / goal), 1e-12), 0, 1))
+
+
+def _iterate(engine: Any, stop: Stop, rounding: float, progress: Callable[[float], None] | None) -> dict[str, Any]:
+    """Sweeps until it is enough; returns sweeps, change, bound and whether they converged."""
     first, change, done, stuck = 0.0, math.inf, 0, 0
-    while done < max_sweeps:
+    while done < stop.max_sweeps:
         change, done = engine.sweep(done), done + 1
         first = max(first, change)
-        small = change <= tolerance / 100 if discount == 1 else change * factor <= tolerance
         stuck = stuck + 1 if change <= rounding else 0  # rounding may keep the bound from falling further
         if progress is not None and change > 0:
-            goal = tolerance / 100 if discount == 1 else tolerance / max(factor, 1e-12)
-            progress(float(np.clip(math.log(first / change) / max(math.log(first / goal), 1e-12), 0, 1)))
-        if small or stuck > 20 or not math.isfinite(change):
+            progress(stop.progress(first, change))
+        if stop.reached(change) or stuck > 20 or not math.isfinite(change):
             break
-    bound = None if discount == 1 else float(change * factor) if change else 0.0
-    converged = change <= tolerance / 100 if bound is None else bound <= tolerance
-    return {"sweeps": done, "change": float(change), "bound": bound, "converged": bool(converged)}
+    bound = None if stop.modulus >= 1 else float(change * stop.factor)
+    return {"sweeps": done, "change": float(change), "bound": bound, "converged": bool(stop.reached(change))}
+
+
+def _rounding(dtype: np.dtype[Any], scale: float, ndim: int, furthest: float) -> float:
+    """What rounding may add to one sweep: of the feet, of a weighted mean along each axis, of the operator."""
+    return float(np.finfo(dtype).eps / 2 * scale * (2 * furthest + 3 * ndim + 6))
 
 
 def discount_for(discount: float, dt_from: float, dt_to: float) -> float:
@@ -180,15 +228,20 @@ def anneal(system: System, grid: Grid, *, discounts: Sequence[float] = ANNEAL, *
 
 
 def discount_bias(discounted: Value, limit: Value) -> dict[str, float]:
-    """What a discount hides: V of the limit minus V discounted, over the nodes.
+    """What a discount does: V of the limit minus V discounted, over the nodes.
 
-    Returns: ``hidden``: share of the truly unsafe nodes (limit > 0) that the discounted value calls safe; ``mean`` and
-        ``max`` of the difference, in the unit of h.
+    Returns: ``hidden``: share of the truly unsafe nodes (limit > 0) that the discounted value calls safe, which happens
+        where something is to be avoided; ``refused``: share of the truly safe ones that it calls unsafe, which happens
+        where something is to be reached; ``mean`` and ``max`` of the difference, in the unit of h (below 0 for reach).
     """
-    unsafe = limit.values > 0
+    unsafe, called = limit.values > 0, discounted.values > 0
     difference = limit.values - discounted.values
-    hidden = np.mean(discounted.values[unsafe] <= 0) if unsafe.any() else 0.0
-    return {"hidden": float(hidden), "mean": float(difference.mean()), "max": float(difference.max())}
+    return {
+        "hidden": float(np.mean(~called[unsafe])) if unsafe.any() else 0.0,
+        "refused": float(np.mean(called[~unsafe])) if not unsafe.all() else 0.0,
+        "mean": float(difference.mean()),
+        "max": float(difference.max()),
+    }
 
 
 @dataclass(frozen=True)
@@ -203,7 +256,10 @@ class Samples:
     def of(
         cls, system: System, controls: int, disturbances: int, mode: str, probabilities: ArrayLike | None
     ) -> "Samples":
-        """Lattices of the sets. Raises: ValueError for probabilities that do not fit."""
+        """Lattices of the sets. Raises: ValueError for too few samples and for probabilities that do not fit."""
+        for name, count in (("controls", controls), ("disturbances", disturbances)):
+            if count < 2:
+                raise ValueError(f"{name} must be at least 2 samples along each input, its ends; got {count}.")
         nothing = np.zeros((1, 0))
         u = nothing if system.control is None else system.control.samples(controls)
         d = nothing if system.disturbance is None else system.disturbance.samples(disturbances)
@@ -264,114 +320,12 @@ def _dependence(system: System, grid: Grid, samples: Samples, dt: float) -> list
 
 
 def memory(system: System, grid: Grid, dtype: np.dtype[Any], samples: Samples, dt: float, reach_avoid: bool) -> int:
-    """Bytes that a solution needs: two value arrays, h and l, the result, and the tables of displacements."""
+    """Bytes that a solution needs: two value arrays, h and l, one more while they are laid out, and the tables."""
     tables = sum(
         math.prod(n for k, n in enumerate(grid.shape) if shape[k] > 1)
         for shape in _dependence(system, grid, samples, dt)
     )
-    return grid.size * dtype.itemsize * (5 if reach_avoid else 4) + tables * (dtype.itemsize + 8)
-
-
-class NodeSweeps:
-    """Sweeps node by node, for any system."""
-
-    def __init__(
-        self,
-        grid: Grid,
-        feet: kernels.Feet,
-        operator: kernels.Operator,
-        dtype: np.dtype[Any],
-        start: Array,
-        constraint: Array | None,
-        target: Array | None,
-        in_place: bool,
-    ) -> None:
-        self._grid, self._feet, self._operator, self._in_place = grid, feet, operator, in_place
-        none = np.zeros(1, dtype)
-        self._h, self._l = (none if each is None else each.ravel().astype(dtype) for each in (constraint, target))
-        self._now = start.ravel().astype(dtype)
-        self._next = self._now if self._in_place else np.empty_like(self._now)
-        self._shape = np.array(grid.shape)
-        self._wraps = np.array([axis in grid.periodic for axis in range(grid.ndim)])
-        self._strides = np.array([math.prod(grid.shape[k + 1 :]) for k in range(grid.ndim)])
-
-    def sweep(self, count: int) -> float:
-        """One sweep; returns the greatest change. In place, the ``count``-th sweep starts from another corner."""
-        backwards = count % 2 ** (self._grid.ndim - 1) if self._in_place else 0  # a row has no direction
-        chunks = 1 if self._in_place else 16 * numba.get_num_threads()
-        change = sweep_nodes(
-            self._now, self._next, self._h, self._l, self._operator, self._feet,
-            self._shape, self._wraps, self._strides, backwards, chunks,
-        )  # fmt: skip
-        self._now, self._next = self._next, self._now
-        return float(change)
-
-    def values(self) -> NDArray[Any]:
-        """The values, (n_1, ..., n_d)."""
-        return self._now.reshape(self._grid.shape)
-
-
-class PlaneSweeps:
-    """Sweeps plane by plane, for systems with free axes."""
-
-    def __init__(
-        self,
-        grid: Grid,
-        order: tuple[int, ...],
-        free: int,
-        feet: kernels.Feet,
-        operator: kernels.Operator,
-        dtype: np.dtype[Any],
-        start: Array,
-        constraint: Array | None,
-        target: Array | None,
-    ) -> None:
-        self._grid, self._order, self._feet, self._operator = grid, order, feet, operator
-        shape = [grid.shape[k] for k in order]
-        margin = self._furthest() + (2 if operator.cubic else 1)
-        rows = shape[-2] if free == 2 else 1
-        rows_wrap = free == 2 and order[-2] in grid.periodic
-        self._plane = Plane(
-            rows, shape[-1], shape[-1] + 2 * margin, margin, rows_wrap, order[-1] in grid.periodic, grid.ndim - free
-        )
-        self._dtype = dtype
-        none = np.zeros(1, dtype)
-        self._h, self._l = (none if each is None else self._laid_out(each) for each in (constraint, target))
-        self._now = self._laid_out(start)
-        self._next = np.zeros_like(self._now)
-        self._shape = np.array(shape)
-        self._wraps = np.array([k in grid.periodic for k in order])
-        size = rows * self._plane.stride
-        fixed = grid.ndim - free
-        self._strides = np.array([size * math.prod(shape[k + 1 : fixed]) for k in range(fixed)] + [0] * free)
-
-    def _furthest(self) -> int:
-        """Nodes that the furthest foot lies off along the last axis."""
-        ends = np.append(self._feet.offsets[1:], len(self._feet.entries))
-        ndim = self._grid.ndim
-        last = [self._feet.entries[a:b] for a, b in zip(self._feet.offsets[ndim - 1 :: ndim], ends[ndim - 1 :: ndim])]
-        return max(int(np.abs(np.floor(each)).max()) for each in last)
-
-    def _laid_out(self, values: Array) -> NDArray[Any]:
-        turned = np.transpose(values, self._order)
-        flat = np.zeros((turned.size // turned.shape[-1], self._plane.stride), self._dtype)
-        flat[:, : turned.shape[-1]] = turned.reshape(-1, turned.shape[-1])
-        return flat.ravel()
-
-    def sweep(self, count: int) -> float:
-        """One sweep; returns the greatest change."""
-        change = sweep_planes(
-            self._now, self._next, self._h, self._l, self._operator, self._feet,
-            self._shape, self._wraps, self._strides, self._plane, 16 * numba.get_num_threads(),
-        )  # fmt: skip
-        self._now, self._next = self._next, self._now
-        return float(change)
-
-    def values(self) -> NDArray[Any]:
-        """The values, (n_1, ..., n_d)."""
-        shape = [self._grid.shape[k] for k in self._order]
-        turned = self._now.reshape(-1, self._plane.stride)[:, : shape[-1]].reshape(shape)
-        return np.ascontiguousarray(np.transpose(turned, np.argsort(self._order)))
+    return grid.size * dtype.itemsize * (6 if reach_avoid else 4) + tables * (dtype.itemsize + 8)
 
 
 def feet_of(
@@ -393,10 +347,22 @@ def feet_of(
     )
 
 
-def _start(start: Value, grid: Grid) -> Array:
+def _compact(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Values in a precision; what repeats along an axis is stored once."""
+    once = values[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in values.strides)]
+    with np.errstate(over="ignore"):  # reported with the result
+        return np.broadcast_to(once.astype(dtype, copy=False), values.shape)
+
+
+def _magnitude(values: NDArray[Any]) -> float:
+    """The greatest absolute value, without an array of them."""
+    return max(float(values.max()), -float(values.min()))
+
+
+def _start(start: Value, grid: Grid) -> NDArray[Any]:
     if start.grid != grid:
         raise ValueError("start must be a value on the same grid.")
-    return np.asarray(start.values, dtype=np.float64)
+    return start.values
 
 
 def _check(

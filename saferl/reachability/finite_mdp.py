@@ -22,7 +22,8 @@ class FiniteValue:
 
     Args:
         values: (S,) V, > 0 unsafe (or out of reach).
-        policy: (S,) the action of least value ahead, the first of several.
+        policy: (S,) the action of least value ahead. Of several, the one that was best first: where discount 1 makes
+            all ways to a target equal, it leads there, and does not go around in circles.
         sweeps: how many were made.
         bound: on the distance of ``values`` to the fixed point; None for discount 1.
         converged: whether the bound (for discount 1: the change) met the tolerance.
@@ -66,8 +67,9 @@ def solve(
     if following.ndim != 3 or 0 in following.shape:
         raise ValueError(f"successors must have shape (S, A, K), none of them 0; got {following.shape}.")
     states = len(following)
-    if following.min() < -1 or following.max() >= states:
-        raise ValueError(f"successors must be states 0 to {states - 1}, or -1 for none; got {following.max()}.")
+    wrong = following[(following < -1) | (following >= states)]
+    if wrong.size:
+        raise ValueError(f"successors must be states 0 to {states - 1}, or -1 for none; got {wrong[0]}.")
     if constraint is None and target is None:
         raise ValueError("give constraint (h), target (l), or both.")
     h, l = (_per_state(each, states, name) for each, name in ((constraint, "constraint"), (target, "target")))  # noqa: E741
@@ -80,17 +82,20 @@ def solve(
     shares = _shares(probabilities, following, ends)
     if not 0 <= discount <= 1:
         raise ValueError(f"discount must be in [0, 1]; got {discount}.")
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be positive; got {tolerance}.")
     if sweep not in ("jacobi", "gauss_seidel"):
         raise ValueError(f"sweep must be jacobi or gauss_seidel; got {sweep!r}.")
     problem = AVOID if target is None else (REACH if constraint is None else REACH_AVOID)
     values = (h if problem == AVOID else (l if problem == REACH else np.maximum(h, l))).copy()
     policy = np.zeros(states, np.int64)
-    if max_sweeps is None:
-        scale = max(float(np.abs(values).max()), tolerance)
-        enough = math.log(tolerance / scale) / math.log(discount) if 0 < discount < 1 else 0.0
-        undiscounted = states + 1 if probabilities is None else 100_000
-        max_sweeps = undiscounted if discount == 1 else max(2, math.ceil(2 * enough) + 2)
     factor = discount / (1 - discount) if discount < 1 else math.inf
+    if max_sweeps is None:
+        max_sweeps = states + 1 if probabilities is None else 100_000
+        if discount < 1:
+            span = 2 * max(float(np.abs(each).max()) for each in (h, l))  # no change is greater
+            share = tolerance / max(span * factor, tolerance)  # to which it must fall
+            max_sweeps = 2 + math.ceil(math.log(share) / math.log(discount)) if share < 1 else 2
     change, done = math.inf, 0
     while done < max_sweeps and not (change <= tolerance if discount == 1 else change * factor <= tolerance):
         before = values if sweep == "gauss_seidel" else values.copy()
@@ -118,8 +123,8 @@ def _shares(
     if shares.shape != following.shape:
         raise ValueError(f"probabilities must have the shape of successors, {following.shape}; got {shares.shape}.")
     sums = np.where(following >= 0, shares, 0.0).sum(axis=2)
-    wrong = (np.abs(sums - 1) > 1e-6).any(axis=1) & ~ends
-    if (shares < 0).any() or wrong.any():
+    wrong = (~(np.abs(sums - 1) <= 1e-6) | (shares < 0).any(axis=2)).any(axis=1) & ~ends  # also refuses nan
+    if wrong.any():
         raise ValueError(f"probabilities of state {int(np.argmax(wrong))} must be >= 0 with sum 1 for every action.")
     return shares
 
@@ -132,7 +137,7 @@ def _sweep(before, values, policy, following, shares, h, l, ends, problem, g, ba
         s = states - 1 - step if backwards else step
         if ends[s]:
             continue
-        best = np.inf
+        best, chosen, incumbent = np.inf, 0, np.inf
         for a in range(following.shape[1]):
             ahead = -np.inf if shares.size == 0 else 0.0
             for k in range(following.shape[2]):
@@ -140,7 +145,11 @@ def _sweep(before, values, policy, following, shares, h, l, ends, problem, g, ba
                 if then >= 0:
                     ahead = max(ahead, before[then]) if shares.size == 0 else ahead + shares[s, a, k] * before[then]
             if ahead < best:
-                best, policy[s] = ahead, a
+                best, chosen = ahead, a
+            if a == policy[s]:
+                incumbent = ahead
+        if best < incumbent:
+            policy[s] = chosen
         if problem == AVOID:
             new = (1 - g) * h[s] + g * max(h[s], best)
         elif problem == REACH:

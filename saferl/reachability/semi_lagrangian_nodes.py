@@ -4,11 +4,25 @@ Nodes are worked on in rows along the last axis: first where the cells of a whol
 values. Also in place, row by row (Gauss-Seidel), on one thread.
 """
 
+import math
+from typing import Any
+
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from saferl.reachability import multicubic, multilinear
-from saferl.reachability.semi_lagrangian_kernels import FAST, back_up, compiled, cubic_weights, fold, inside
+from saferl.reachability.grid import Grid
+from saferl.reachability.semi_lagrangian_kernels import (
+    FAST,
+    Feet,
+    Operator,
+    back_up,
+    compiled,
+    cubic_weights,
+    fold,
+    inside,
+)
 
 
 @numba.njit(fastmath=FAST, error_model="numpy")  # compiled into its caller, for each number of axes
@@ -155,3 +169,47 @@ def sweep_nodes(values, out, h, l, operator, feet, shape, wraps, strides, backwa
             out[first:b] = foot
         greatest[chunk] = peak.max()
     return greatest.max()
+
+
+class NodeSweeps:
+    """Sweeps node by node, for any system; ``in_place`` (Gauss-Seidel) needs no second array of values.
+
+    Args:
+        start, constraint, target: (n_1, ..., n_d) of the kernels' precision; None where the problem has none.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        feet: Feet,
+        operator: Operator,
+        start: NDArray[Any],
+        constraint: NDArray[Any] | None,
+        target: NDArray[Any] | None,
+        in_place: bool,
+    ) -> None:
+        self._grid, self._feet, self._operator, self._in_place = grid, feet, operator, in_place
+        none = np.zeros(1, start.dtype)
+        self._h, self._l = (none if each is None else each.reshape(-1) for each in (constraint, target))
+        self._now = np.array(start, order="C").reshape(-1)  # a copy: sweeps write into it
+        self._next = self._now if in_place else none  # made when the caller has let go of what is not needed
+        self._shape = np.array(grid.shape)
+        self._wraps = np.array([axis in grid.periodic for axis in range(grid.ndim)])
+        self._strides = np.array([math.prod(grid.shape[k + 1 :]) for k in range(grid.ndim)])
+
+    def sweep(self, count: int) -> float:
+        """One sweep; returns the greatest change. In place, the ``count``-th sweep starts from another corner."""
+        if self._next.size != self._now.size:
+            self._next = np.empty_like(self._now)
+        backwards = count % 2 ** (self._grid.ndim - 1) if self._in_place else 0  # a row has no direction
+        chunks = 1 if self._in_place else 16 * numba.get_num_threads()
+        change = sweep_nodes(
+            self._now, self._next, self._h, self._l, self._operator, self._feet,
+            self._shape, self._wraps, self._strides, backwards, chunks,
+        )  # fmt: skip
+        self._now, self._next = self._next, self._now
+        return float(change)
+
+    def values(self) -> NDArray[Any]:
+        """The values, (n_1, ..., n_d)."""
+        return self._now.reshape(self._grid.shape)

@@ -6,12 +6,25 @@ instructions. Planes are worked on in tiles of a few rows, so that the neighbour
 the nearest cache.
 """
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-from saferl.reachability.semi_lagrangian_kernels import FAST, back_up, compiled, corners, cubic_weights, fold, inside
+from saferl.reachability.grid import Grid
+from saferl.reachability.semi_lagrangian_kernels import (
+    FAST,
+    Feet,
+    Operator,
+    back_up,
+    compiled,
+    corners,
+    cubic_weights,
+    fold,
+    inside,
+)
 
 TILE = 4096  # entries that a tile aims at: its buffers stay in the nearest caches
 
@@ -20,9 +33,9 @@ class Plane(NamedTuple):
     """The layout of values whose last one or two axes are free: planes of ``rows`` rows of ``stride`` entries."""
 
     rows: int
-    nodes: int  # of a row; they come first in it
-    stride: int  # nodes and twice the margin
-    margin: int  # ghost nodes on either side of a row that shifts may reach
+    nodes: int  # of a row
+    stride: int  # entries of a row: margin, nodes, margin
+    margin: int  # ghost nodes on either side of a row, as many as shifts may reach; they repeat or wrap around
     rows_wrap: bool
     nodes_wrap: bool
     fixed: int  # axes before the plane's
@@ -106,22 +119,23 @@ def _shifts_of(index, feet, shape, wraps, strides, plane, cubic, shifts):
 
 
 @compiled
-def _fill_sides(buffer, plane, rows, left, right):
-    """The ghost nodes at both ends of the first ``rows`` rows of a buffer, as many as are needed."""
-    m, n = plane.margin, plane.nodes
-    for y in range(rows):
-        row = buffer[y * plane.stride : (y + 1) * plane.stride]
+def fill_margins(run, plane):
+    """The ghost nodes at both ends of the rows of a run.
+
+    Once for each new value, not for each pair of inputs: ghosts are the same weighted sums of ghosts as nodes of nodes.
+    """
+    m, n, s = plane.margin, plane.nodes, plane.stride
+    for start in range(0, run.size, s):
+        row = run[start : start + s]
         if plane.nodes_wrap:
-            for j in range(m - left, m):
+            for j in range(m):
                 row[j] = row[m + (j - m) % n]
-            for j in range(right):
                 row[m + n + j] = row[m + j % n]
         else:
             first, last = row[m], row[m + n - 1]
-            for j in range(m - left, m):
+            for j in range(m):
                 row[j] = first
-            for j in range(m + n, m + n + right):
-                row[j] = last
+                row[m + n + j] = last
 
 
 @compiled
@@ -134,7 +148,7 @@ def _gather(values, shifts, pair, plane, first, end, buffers, bounds):
     y = first
     while y < end:
         run = min(end, plane.rows) - y if 0 <= y < plane.rows else 1
-        source, to = inside(y, plane.rows, plane.rows_wrap) * s, (y - first) * s + plane.margin
+        source, to = inside(y, plane.rows, plane.rows_wrap) * s, (y - first) * s + plane.margin  # shifts reach before
         if bounds:
             _bounds(values, shifts.corner_starts, pair, shifts.corner_counts[pair], source,
                     buffers[1], buffers[2], to, run * s)  # fmt: skip
@@ -151,14 +165,10 @@ def _lower_to_feet(values, shifts, pair, plane, cubic, first, rows, buffers, pas
     wy, wx = shifts.parts[pair, 0], shifts.parts[pair, 1]
     reach = 1 if cubic else 0  # nodes beyond the cell on either side
     above, below = first + sy - reach, first + rows + sy + reach + (1 if cubic or wy != 0 else 0)
-    left, right = max(0, reach - sx), max(0, sx + reach + (1 if cubic or wx != 0 else 0))
     _gather(values, shifts, pair, plane, above, below, buffers, False)
-    _fill_sides(buffers[0], plane, below - above, left, right)
     at = reach * s + plane.margin + sx
     if cubic:
         _gather(values, shifts, pair, plane, above, below, buffers, True)
-        _fill_sides(buffers[1], plane, below - above, left, right)
-        _fill_sides(buffers[2], plane, below - above, left, right)
         _lower_to_shifted_cubic(out, buffers[0], buffers[1], buffers[2], at, s, wx, wy, passed)
     else:
         _lower_to_shifted(out, buffers[0], at, s, wx, wy)
@@ -277,7 +287,76 @@ def sweep_planes(values, out, h, l, operator, feet, shape, wraps, strides, plane
             b = a + size
             back_up(operator.problem, operator.discount, operator.rest, values[a:b],
                     h[a:b] if h.size > 1 else h, l[a:b] if l.size > 1 else l, best, out[a:b], peak)  # fmt: skip
+            fill_margins(out[a:b], plane)
         for y in range(tile):
-            for n in range(plane.nodes):
+            for n in range(plane.margin, plane.margin + plane.nodes):  # ghosts changed by nothing that counts
                 greatest[chunk] = max(greatest[chunk], peak[y * s + n])
     return greatest.max()
+
+
+class PlaneSweeps:
+    """Sweeps plane by plane, for systems with free axes: the last ``free`` of the axes in the kernel's ``order``.
+
+    Args:
+        start, constraint, target: (n_1, ..., n_d) of the kernels' precision; None where the problem has none.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        order: tuple[int, ...],
+        free: int,
+        feet: Feet,
+        operator: Operator,
+        start: NDArray[Any],
+        constraint: NDArray[Any] | None,
+        target: NDArray[Any] | None,
+    ) -> None:
+        self._order, self._feet, self._operator = order, feet, operator
+        self._axes = [grid.shape[k] for k in order]
+        fixed = grid.ndim - free
+        margin = _margin(feet, grid.ndim, operator.cubic)
+        rows, nodes = self._axes[-2] if free == 2 else 1, self._axes[-1]
+        rows_wrap = free == 2 and order[-2] in grid.periodic
+        self._plane = Plane(rows, nodes, nodes + 2 * margin, margin, rows_wrap, order[-1] in grid.periodic, fixed)
+        none = np.zeros(1, start.dtype)
+        self._h, self._l = (none if each is None else self._laid_out(each) for each in (constraint, target))
+        self._now, self._next = self._laid_out(start), none  # made when the caller has let go of what is not needed
+        self._shape = np.array(self._axes)
+        self._wraps = np.array([k in grid.periodic for k in order])
+        size = rows * self._plane.stride
+        self._strides = np.array([size * math.prod(self._axes[k + 1 : fixed]) for k in range(fixed)] + [0] * free)
+
+    def _laid_out(self, values: NDArray[Any]) -> NDArray[Any]:
+        margin = self._plane.margin
+        laid = np.zeros((*self._axes[:-1], self._plane.stride), values.dtype)
+        laid[..., margin : margin + self._axes[-1]] = np.transpose(values, self._order)
+        flat = laid.reshape(-1)
+        fill_margins(flat, self._plane)
+        return flat
+
+    def sweep(self, count: int) -> float:
+        """One sweep; returns the greatest change."""
+        if self._next.size != self._now.size:
+            self._next = np.zeros_like(self._now)
+        change = sweep_planes(
+            self._now, self._next, self._h, self._l, self._operator, self._feet,
+            self._shape, self._wraps, self._strides, self._plane, 16 * numba.get_num_threads(),
+        )  # fmt: skip
+        self._now, self._next = self._next, self._now
+        return float(change)
+
+    def values(self) -> NDArray[Any]:
+        """The values, (n_1, ..., n_d). There are no sweeps after it: it lets go of the other arrays first."""
+        self._next = self._h = self._l = self._now[:1]
+        margin = self._plane.margin
+        turned = self._now.reshape(*self._axes[:-1], self._plane.stride)[..., margin : margin + self._axes[-1]]
+        return np.ascontiguousarray(np.transpose(turned, np.argsort(self._order)))
+
+
+def _margin(feet: Feet, ndim: int, cubic: bool) -> int:
+    """Nodes beyond a row that cells of feet reach, on the side where they reach farther; at least 1."""
+    ends = np.append(feet.offsets[1:], len(feet.entries))
+    last = [np.floor(feet.entries[a:b]) for a, b in zip(feet.offsets[ndim - 1 :: ndim], ends[ndim - 1 :: ndim])]
+    before, behind = -min(float(each.min()) for each in last), max(float(each.max()) for each in last)
+    return max(1, int(before) + (1 if cubic else 0), int(behind) + (2 if cubic else 1))

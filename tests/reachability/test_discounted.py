@@ -1,6 +1,7 @@
 """Discounted values against a recorded fixed point, closed forms, and a plain rewrite of the operator."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -110,6 +111,52 @@ def test_sweeps_equal_a_plain_rewrite(name, interpolation, problem, monkeypatch)
     np.testing.assert_allclose(solve(system, grid, **settings).values, expected, atol=1e-9)  # by nodes, not by planes
 
 
+def test_six_axes_equal_a_plain_rewrite(monkeypatch):
+    system, grid = SYSTEMS["planar_quadrotor"](), Grid((-1,) * 6, (1,) * 6, (2, 3, 4, 2, 2, 2), (2,))
+    h = np.random.default_rng(0).normal(size=grid.shape)
+    settings = dict(dt=0.1, discount=0.9, constraint=h, max_sweeps=1, dtype="float64")
+    expected = plain_sweep(system, grid, h, h, None, 0.1, 0.9, "linear")
+    np.testing.assert_allclose(solve(system, grid, **settings).values, expected, atol=1e-9)
+    monkeypatch.setattr(discounted, "axes_order", lambda system, grid, *rest: (tuple(range(grid.ndim)), 0))
+    np.testing.assert_allclose(solve(system, grid, **settings).values, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "cubic"])
+def test_planes_equal_nodes_in_single_precision(interpolation, monkeypatch):
+    # Long steps: feet lie up to 5 nodes off, beyond the edges of some rows and around those that wrap.
+    grid = Grid((-2, -2, -np.pi), (2, 2, np.pi), (23, 18, 8), (1, 2))
+    h = np.random.default_rng(0).normal(size=grid.shape)
+    settings = dict(dt=1.1, discount=0.95, constraint=h, max_sweeps=5, interpolation=interpolation)
+    planes = solve(SYSTEMS["dubins_car"](), grid, **settings)
+    assert planes.values.dtype == np.float32
+    monkeypatch.setattr(discounted, "axes_order", lambda system, grid, *rest: (tuple(range(grid.ndim)), 0))
+    nodes = solve(SYSTEMS["dubins_car"](), grid, **settings)
+    np.testing.assert_allclose(planes.values, nodes.values, atol=2e-5)
+    assert planes.facts["change"] == pytest.approx(nodes.facts["change"], abs=2e-5)
+
+
+@pytest.mark.parametrize("by_nodes", [False, True])
+def test_cubic_is_exact_on_cubics_and_stays_between_the_corners(by_nodes, monkeypatch):
+    if by_nodes:
+        monkeypatch.setattr(discounted, "axes_order", lambda system, grid, *rest: (tuple(range(grid.ndim)), 0))
+    grid = Grid((-1, -2), (1, 2), (12, 15))
+    drift = System(name="drift", states=("x", "y"), drift=lambda x, y: (0.3, -0.7))
+
+    def ahead(values):  # nothing is violated: V is the value at the foot
+        settings = dict(dt=0.2, discount=1.0, constraint=lambda x, y: -100 + 0 * x, max_sweeps=1, dtype="float64")
+        return solve(drift, grid, start=Value(grid, values), interpolation="cubic", **settings).values
+
+    def cubic(x, y):  # it rises along both axes, so that nothing is clipped
+        return x**3 + 2 * x + y**3 + y + 0.1 * x * y
+
+    x, y = grid.open_mesh()
+    inner = (slice(2, -3), slice(3, -3))
+    np.testing.assert_allclose(ahead(cubic(x, y))[inner], cubic(x + 0.06, y - 0.14)[inner], atol=1e-12)
+    steps = np.broadcast_to(np.where(x > 0, 1.0, 0.0), grid.shape)
+    assert ahead(steps).min() == 0
+    assert ahead(steps).max() == 1
+
+
 @pytest.mark.parametrize("name", ["planar_quadrotor", "point_robot", "bicycle"])
 def test_planes_equal_nodes(name, monkeypatch):
     system = SYSTEMS[name]()
@@ -172,12 +219,22 @@ def test_annealing_ends_at_the_undiscounted_value_and_reports_the_bias():
 def test_bias_by_hand():
     grid = Grid((0,), (1,), (4,))
     bias = discount_bias(Value(grid, np.array([-1.0, -1, -1, 1])), Value(grid, np.array([-1.0, 1, 1, 1])))
-    assert bias == {"hidden": pytest.approx(2 / 3), "mean": 1.0, "max": 2.0}
+    assert bias == {"hidden": pytest.approx(2 / 3), "refused": 0.0, "mean": 1.0, "max": 2.0}
 
 
 def test_discount_converts_between_time_steps():
     assert discount_for(0.99, 0.05, 0.1) == pytest.approx(0.99**2)
     assert discount_for(0.81, 0.1, 0.05) == pytest.approx(0.9)
+
+
+def test_hidden_share_is_that_of_the_recorded_fixed_point():
+    recording = oracle("double_integrator_discounted")
+    exact = Value(recording.grid, braking(recording.grid))
+    value = solve(SYSTEMS["double_integrator"](), recording.grid, dt=0.05, discount=0.99, constraint=walls)
+    unsafe = exact.values > 0
+    expected = 1 - np.sum(recording.recorded[unsafe] > 0) / np.sum(unsafe)
+    assert expected > 0.01
+    assert discount_bias(value, exact)["hidden"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_bound_is_certain():
@@ -187,6 +244,51 @@ def test_bound_is_certain():
         early = solve(SYSTEMS["double_integrator"](), line(61), max_sweeps=sweeps, **settings)
         assert np.abs(early.values - exact.values).max() <= early.facts["bound"] + 1e-12
         assert not early.facts["converged"] or early.facts["bound"] <= 1e-4
+
+
+def walk(discount, **settings):
+    """A walk on a line, whose sweeps average: nothing saturates, and rounding adds up."""
+    system = System(
+        name="walk", states=("x",), drift=lambda x: (0.0,), disturbance_matrix=((1,),), disturbance=Box(-1, 1)
+    )
+    settings = dict(dt=0.013, constraint=lambda x: np.sin(7 * x) + 0.3 * x, disturbance="expected") | settings
+    return solve(system, Grid((-1,), (1,), (201,)), discount=discount, **settings)
+
+
+@pytest.mark.parametrize("discount", [0.9, 0.99, 0.999])
+def test_bound_and_rounding_hold_in_single_precision(discount):
+    exact = walk(discount, dtype="float64", tolerance=1e-10)
+    assert exact.facts["converged"]
+    assert exact.facts["rounding"] < 1e-10
+    for settings in (dict(tolerance=1e-2), dict(tolerance=1e-7)):  # the second can't be met
+        value = walk(discount, **settings)
+        error = np.abs(value.values - exact.values).max()
+        assert error <= value.facts["bound"] + value.facts["rounding"]
+
+
+def test_cubics_are_certified_only_where_they_contract():
+    assert walk(0.9, interpolation="cubic").facts["bound"] is None
+    assert walk(0.9, interpolation="cubic").facts["converged"]
+    exact = walk(0.7, interpolation="cubic", dtype="float64", tolerance=1e-12)  # 0.7 x 1.25 < 1
+    early = walk(0.7, interpolation="cubic", dtype="float64", max_sweeps=4)
+    assert np.abs(early.values - exact.values).max() <= early.facts["bound"]
+
+
+def test_slow_motion_adds_up():  # 5e-6 nodes a step
+    system = System(name="slow", states=("x",), drift=lambda x: (1.0,))
+    settings = dict(dt=5e-6, discount=1.0, constraint=lambda x: x, dtype="float64", tolerance=1e-9, max_sweeps=1000)
+    value = solve(system, Grid((0,), (10,), (11,)), **settings)
+    np.testing.assert_allclose(value.values[:-2], np.arange(9) + 0.005, atol=1e-9)  # away from the edge, which holds
+
+
+@pytest.mark.parametrize("constraint", [None, walls])
+def test_discount_errs_to_the_safe_side_of_what_is_to_be_reached(constraint):
+    settings = dict(dt=0.1, constraint=constraint, target=lambda x, v: np.hypot(x, v) - 0.5, dtype="float64")
+    values = anneal(SYSTEMS["double_integrator"](), line(41), discounts=(0.95, 1.0), **settings)
+    assert (values[0].values >= values[1].values - 1e-4).all()
+    bias = values[0].facts["discount_bias"]
+    assert bias["hidden"] == 0
+    assert bias["refused"] > 0.01
 
 
 def test_gauss_seidel_needs_fewer_sweeps_for_the_same_value():
@@ -270,8 +372,34 @@ def test_memory_is_refused_before_anything_is_allocated():
 
 
 @pytest.mark.parametrize(
+    "function", [lambda x, y, *_: 1 - np.hypot(x, y), lambda x, y, v, th: 1 - np.hypot(x, y + v) * th]
+)
+@pytest.mark.parametrize("sweep", ["jacobi", "gauss_seidel"])
+def test_memory_is_no_more_than_stated(function, sweep):
+    system, grid = SYSTEMS["car4d"](), Grid((-2, -2, 0, -np.pi), (2, 2, 2, np.pi), (29, 25, 22, 20), (3,))
+    settings = dict(dt=0.1, discount=0.9, constraint=function, max_sweeps=3, sweep=sweep)
+    solve(system, grid, **settings)
+    samples = discounted.Samples.of(system, 3, 3, "worst", None)
+    tracemalloc.start()
+    try:
+        solve(system, grid, **settings)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.2 * discounted.memory(system, grid, np.dtype("float32"), samples, 0.1, reach_avoid=False)
+
+
+def test_dynamics_that_are_not_numbers_are_refused():
+    system = System(name="torn", states=("x", "v"), drift=lambda x, v: (np.where(x > 1, np.nan, v), 0.0))
+    with pytest.raises(ValueError, match="dynamics are not finite at state"):
+        solve(system, line(11), dt=0.1, discount=0.9, constraint=walls)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (dict(controls=1), "controls must be at least 2 samples along each input, its ends; got 1"),
+        (dict(disturbances=0), "disturbances must be at least 2"),
         (dict(dt=0.0), "dt must be positive and finite; got 0.0"),
         (dict(discount=1.1), r"discount must be in \[0, 1\]; got 1.1"),
         (dict(tolerance=0.0), "tolerance must be positive"),

@@ -48,6 +48,28 @@ def test_reach_avoid_goes_around():
     assert (only.values <= 0).all()
 
 
+@pytest.mark.parametrize("sweep", ["jacobi", "gauss_seidel"])
+@pytest.mark.parametrize("avoiding", [False, True])
+def test_policy_gets_there_whatever_the_adversary_does(sweep, avoiding):
+    # At discount 1 all states that can reach the target are worth the same: least value ahead alone goes in circles.
+    generator = np.random.default_rng(1)
+    for _ in range(100):
+        successors = generator.integers(0, 12, (12, 3, 2))
+        target = np.where(generator.random(12) < 0.2, -1.0, 1.0)
+        hole = np.where((generator.random(12) < 0.2) & (target > 0), 1.0, -1.0) if avoiding else None
+        value = solve(successors, target=target, constraint=hole, discount=1.0, sweep=sweep)
+        outside = {s for s in range(12) if target[s] > 0}
+        while True:  # the states where the adversary can stay out of the target, or enter a hole, for ever
+            ahead = successors[np.arange(12), value.policy]  # (12, 2)
+            kept = {s for s in outside if any(then in outside for then in ahead[s].tolist())}
+            if hole is not None:
+                kept |= {s for s in outside if hole[s] > 0}
+            if kept == outside:
+                break
+            outside = kept
+        assert {s for s in range(12) if value.values[s] > 0} == outside
+
+
 def dictionary(successors, shares, h, l, ends, g, sweeps):  # noqa: E741
     """The operators in plain Python."""
     start = {s: h[s] if l is None else (l[s] if h is None else max(h[s], l[s])) for s in range(len(successors))}
@@ -117,6 +139,10 @@ def test_undiscounted_jacobi_sweeps_are_steps():
     [
         (dict(successors=[[0]]), r"must have shape \(S, A, K\)"),
         (dict(successors=[[[5]], [[0]]]), "states 0 to 1, or -1 for none; got 5"),
+        (dict(successors=[[[-2]], [[0]]]), "or -1 for none; got -2"),
+        (dict(tolerance=0.0), "tolerance must be positive; got 0.0"),
+        (dict(probabilities=[[[1.0]], [[np.nan]]]), "probabilities of state 1"),
+        (dict(probabilities=[[[1.0]], [[-1.0]]]), "probabilities of state 1"),
         (dict(successors=[[[-1]], [[0]]]), "state 0 has an action without successor"),
         (dict(constraint=[1.0]), r"constraint must be 2 finite numbers; got shape \(1,\)"),
         (dict(constraint=[1.0, np.nan]), "2 finite numbers"),
