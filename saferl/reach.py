@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from saferl.command_line import CONFIG_MODULE, HYDRA_VERSION_BASE, UsageError, check_flags, composed, guarded
 from saferl.evaluation.reach_figures import value_slices
-from saferl.evaluation.reach_report import reach_facts, reach_table, remarks, shares
+from saferl.evaluation.reach_report import hidden_unviolated, reach_facts, reach_table, remarks, shares
 from saferl.evaluation.report import show
 from saferl.reach_settings import Task, parse_reach
 from saferl.reachability import SYSTEMS, Value, discounted, hamilton_jacobi
@@ -78,7 +78,7 @@ def reach(task: Task) -> Path:
         try:
             value.save(folder)
             _draw(task, solution, folder / "slices.png")
-            parts = shares(value, h, l)
+            parts = shares(value, h, l, solution.limit)
             facts = reach_facts(value, parts, seconds)
             settings = {key: each for key, each in dataclasses.asdict(task.config).items() if each is not None}
             write_json(folder / "reach.json", {**facts, "settings": settings, "environment": environment_facts()})
@@ -136,7 +136,7 @@ def solution_of(
         last = solved(index, last)
     if first is last:
         return Solution(value=first)
-    first.facts["discount_bias"] = discounted.discount_bias(first, last)
+    first.facts["discount_bias"] = discounted.discount_bias(first, last) | hidden_unviolated(first, last, constraint)
     return Solution(value=first, limit=last)
 
 

@@ -81,14 +81,17 @@ def test_the_discounted_value_is_the_recorded_one(tmp_path, capsys):
     hidden = np.mean(recording.recorded[unsafe] <= 0)
     assert value.facts["discount_bias"]["hidden"] == pytest.approx(hidden, abs=0.001)
     text = capsys.readouterr().out
-    assert percentage(text, "unsafe without the discount, safe with it") == pytest.approx(hidden, abs=0.001)
+    assert percentage(text, "hidden by the discount: of the unsafe  ") == pytest.approx(hidden, abs=0.001)
+    looks_safe = np.mean(recording.recorded[unsafe & (np.abs(x) <= 1)] <= 0)
+    assert percentage(text, "of the unsafe with h <= 0") == pytest.approx(looks_safe, abs=0.002)
+    assert percentage(text, "V <= 0 without the discount") == pytest.approx(1 - unsafe.mean(), abs=0.001)
     assert value.facts["bound"] <= 1e-6
 
 
 def test_without_annealing_no_bias_is_told(tmp_path, capsys):
     words = ["system=double_integrator", "shape=[21,21]", "method=discounted", "discount=0.9", "anneal=false"]
     assert main([*words, f"out={tmp_path}/v"]) == 0
-    assert "without the discount" not in capsys.readouterr().out
+    assert "by the discount" not in capsys.readouterr().out
     assert Value.load(tmp_path / "v").facts["discount"] == 0.9
 
 

@@ -26,14 +26,15 @@ class Share:
     volume: float
 
 
-def shares(value: Value, constraint: NodeValues, target: NodeValues) -> list[Share]:
+def shares(value: Value, constraint: NodeValues, target: NodeValues, limit: Value | None = None) -> list[Share]:
     """How much of the box is safe (V <= 0), how much looks it, and what looks it and is not, or is and does not.
 
     Args:
         value: V.
         constraint, target: h and l at the nodes; not both None.
+        limit: the undiscounted value; None adds nothing.
     Returns: for avoid V <= 0, h <= 0, and h <= 0 < V; for reach V <= 0, l <= 0, and V <= 0 < l; for reach-avoid V <= 0,
-        l <= 0 and h <= 0 together, h <= 0, and h <= 0 < V.
+        l <= 0 and h <= 0 together, h <= 0, and h <= 0 < V; with a limit, where that is <= 0, last.
     """
     good = value.values <= 0
     if target is None:
@@ -55,8 +56,20 @@ def shares(value: Value, constraint: NodeValues, target: NodeValues) -> list[Sha
             "looks safe: h <= 0": clear,
             "looks safe and does not reach it safely: h <= 0 < V": clear & ~good,
         }
+    if limit is not None:
+        sets["V <= 0 without the discount"] = limit.values <= 0
     whole = math.prod(high - low for low, high in zip(value.grid.low, value.grid.high))
     return [Share(name, float(np.mean(each)), float(np.mean(each)) * whole) for name, each in sets.items()]
+
+
+def hidden_unviolated(value: Value, limit: Value, constraint: NodeValues) -> dict[str, float]:
+    """What a user of a discounted value loses: of the states that are lost but look safe (h <= 0 < limit), the share
+    that the value calls safe, as "hidden_unviolated"; nothing without h or where there are no such states.
+    """
+    lost = limit.values > 0
+    if constraint is None or not (lost := lost & (constraint <= 0)).any():
+        return {}
+    return {"hidden_unviolated": float(np.mean(value.values[lost] <= 0))}
 
 
 def volume_unit(states: Sequence[str]) -> str:
@@ -81,7 +94,7 @@ def reach_table(title: str, value: Value, parts: Sequence[Share], seconds: float
         seconds: s, time of the computation.
         unit: of h.
     """
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", min_width=60)
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", min_width=max(60, len(title)))
     table.add_column("")
     table.add_column("of the box", justify="right")
     states = () if value.system is None else value.system.states
@@ -106,7 +119,9 @@ def _solver_rows(facts: Mapping[str, Any], unit: str) -> list[tuple[str, str]]:
         rows.append(("change in the last sweep", f"{facts['change']:.2g} {unit}"))
     if "discount_bias" in facts:
         bias = facts["discount_bias"]
-        rows.append(("unsafe without the discount, safe with it: of the unsafe", f"{bias['hidden']:.2%}"))
+        rows.append(("hidden by the discount: of the unsafe", f"{bias['hidden']:.2%}"))
+        if "hidden_unviolated" in bias:
+            rows.append(("hidden by the discount: of the unsafe with h <= 0", f"{bias['hidden_unviolated']:.2%}"))
         rows.append(("V without the discount minus V, mean", f"{bias['mean']:.2g} {unit}"))
     return rows
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from saferl.evaluation.reach_report import grid_words, remarks, shares, volume_unit
+from saferl.evaluation.reach_report import grid_words, hidden_unviolated, remarks, shares, volume_unit
 from saferl.reachability import Grid, Value
 
 GRID = Grid((0,), (9,), (10,))
@@ -17,6 +17,14 @@ def listed(parts):
 def test_avoid_counts_what_looks_safe_and_is_not():
     parts = shares(Value(GRID, X - 3), X - 5, None)  # safe 0..3, looks safe 0..5
     assert listed(parts) == [pytest.approx((share, 9 * share)) for share in (0.4, 0.6, 0.2)]
+
+
+def test_a_limit_tells_what_a_discount_hides():
+    value, limit = Value(GRID, X - 4), Value(GRID, X - 2)  # safe 0..4, truly 0..2; looks safe 0..5
+    assert shares(value, X - 5, None, limit)[-1].share == 0.3
+    assert hidden_unviolated(value, limit, X - 5) == {"hidden_unviolated": pytest.approx(2 / 3)}  # 3 and 4 of 3, 4, 5
+    assert hidden_unviolated(value, limit, None) == {}
+    assert hidden_unviolated(value, value, X - 1) == {}
 
 
 def test_reach_counts_what_comes_to_the_target():
