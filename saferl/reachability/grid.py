@@ -20,7 +20,9 @@ class Grid:
     Args:
         low, high: (d,) corners of the box, in the units of the states; along a periodic axis, high - low is the period.
         shape: (d,) nodes along each axis, at least 2; 4 along a periodic one.
-        periodic: axes that wrap around, such as a heading's.
+        periodic: axes that wrap around, such as a heading's. A heading that is not named here is a line like any other:
+            what turns beyond its ends is out of the box, where values are extrapolated (hamilton_jacobi) or those of
+            the edge (discounted), so that its values are right only away from the ends.
     Raises: ValueError for sizes that differ, more than 6 axes, or a box without extent.
     """
 

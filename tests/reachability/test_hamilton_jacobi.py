@@ -116,6 +116,19 @@ def test_tube_grows_with_time_and_control_shrinks_it():
     assert quick[-1].volume() > slow[-1].volume()
 
 
+def test_heading_that_does_not_wrap_is_right_away_from_its_ends():
+    wrapped = Grid((-3, -3, -np.pi), (3, 3, np.pi), (31, 31, 40), (2,))
+    line = Grid((-3, -3, -np.pi), (3, 3, np.pi - 2 * np.pi / 40), (31, 31, 40))  # the same nodes
+    settings = dict(
+        horizon=0.5, constraint=lambda x, y, heading: 1 - np.hypot(x, y), scheme=FIRST_ORDER, dtype="float64"
+    )
+    right = solve(SYSTEMS["dubins_car"](), wrapped, **settings).values
+    found = solve(SYSTEMS["dubins_car"](), line, **settings).values
+    far = slice(10, -10)  # turning at 1 rad/s for 0.5 s, nothing has come from the ends
+    np.testing.assert_allclose(found[..., far], right[..., far], atol=1e-9)
+    assert np.abs(found - right).max() > 1e-3
+
+
 def test_snapshots_equal_separate_solutions():
     grid = Grid((-2, -2), (2, 2), (41, 41))
     settings = dict(constraint=lambda x, v: np.abs(x) - 1, scheme=FIRST_ORDER, dtype="float64")
