@@ -119,7 +119,10 @@ def _solver_rows(facts: Mapping[str, Any], unit: str) -> list[tuple[str, str]]:
         rows.append(("change in the last sweep", f"{facts['change']:.2g} {unit}"))
     if "discount_bias" in facts:
         bias = facts["discount_bias"]
-        rows.append(("hidden by the discount: of the unsafe", f"{bias['hidden']:.2%}"))
+        if bias["refused"] > bias["hidden"]:  # where something is to be reached
+            rows.append(("refused by the discount: of the safe", f"{bias['refused']:.2%}"))
+        else:
+            rows.append(("hidden by the discount: of the unsafe", f"{bias['hidden']:.2%}"))
         if "hidden_unviolated" in bias:
             rows.append(("hidden by the discount: of the unsafe with h <= 0", f"{bias['hidden_unviolated']:.2%}"))
         rows.append(("V without the discount minus V, mean", f"{bias['mean']:.2g} {unit}"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from saferl.evaluation.reach_report import grid_words, hidden_unviolated, remarks, shares, volume_unit
+from saferl.evaluation.reach_report import grid_words, hidden_unviolated, reach_table, remarks, shares, volume_unit
 from saferl.reachability import Grid, Value
 
 GRID = Grid((0,), (9,), (10,))
@@ -51,6 +51,15 @@ def test_results_that_are_not_what_they_seem_are_remarked_on():
     assert "no state" in remarks(Value(GRID, X), X + 50, None)[0]
     assert "holds no node" in remarks(Value(GRID, X), None, X + 50)[0]
     assert remarks(Value(GRID, X), X - 5, X - 3) == []
+
+
+@pytest.mark.parametrize(("hidden", "refused", "said"), [(0.2, 0.0, "hidden"), (0.0, 0.3, "refused")])
+def test_the_table_names_the_side_to_which_a_discount_errs(hidden, refused, said):
+    bias = {"hidden": hidden, "refused": refused, "mean": 0.1, "max": 0.2}
+    facts = {"sweeps": 3, "change": 0.0, "bound": 0.0, "converged": True, "discount_bias": bias}
+    table = reach_table("title", Value(GRID, X, None, facts), [], 1.0, "m")
+    names = [str(cell) for cell in table.columns[0].cells]
+    assert [word for word in ("hidden", "refused") if any(word in name for name in names)] == [said]
 
 
 def test_a_grid_in_words():
