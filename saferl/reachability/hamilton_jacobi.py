@@ -26,6 +26,7 @@ from saferl.reachability.tables import pack
 from saferl.reachability.value import Value
 
 StateFunction = Callable[..., Any] | NDArray[Any] | None  # of states, on arrays that broadcast; or values at nodes
+NODES_OF_A_CHUNK = 200_000  # of the grid, for each part more that a thread gets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +251,8 @@ class CpuMarch:
             np.array(strides),
             row,
         )
+        # Several parts a thread even out the load; on small grids the buffers of each part would cost more than that.
+        self._chunks = numba.get_num_threads() * max(1, min(8, grid.size // NODES_OF_A_CHUNK))
         self._scheme = SCHEMES.index(scheme.space)
         self._reach = kernels.REACHES[self._scheme]
 
@@ -287,7 +290,7 @@ class CpuMarch:
                 self._reach,
                 self._terms,
                 self._inputs,
-                8 * numba.get_num_threads(),
+                self._chunks,
             )
         )
 
