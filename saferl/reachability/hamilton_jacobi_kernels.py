@@ -150,17 +150,22 @@ def _copy_rows(values, start, row, rows, index, count, periodic, out):
 @_compiled
 def fill_row_ghosts(values, row, count, periodic):
     """The three ghost nodes on either side of the ``count`` nodes of the row that starts at entry ``row``."""
-    number = values.dtype.type
-    start = row + GHOSTS
-    for m in range(1, GHOSTS + 1):
-        if periodic:
-            values[start - m] = values[start + (-m) % count]
-            values[start + count - 1 + m] = values[start + (m - 1) % count]
-        else:
-            first, last = values[start], values[start + count - 1]
-            below, above = abs(first - values[start + 1]), abs(last - values[start + count - 2])
-            values[start - m] = first + number(np.sign(first)) * below * number(m)
-            values[start + count - 1 + m] = last + number(np.sign(last)) * above * number(m)
+    start, end = row + GHOSTS, row + GHOSTS + count
+    if periodic:  # such an axis has more nodes than ghosts
+        for m in range(GHOSTS):
+            values[row + m] = values[end - GHOSTS + m]
+            values[end + m] = values[start + m]
+        return
+    zero = values.dtype.type(0)
+    first, last = values[start], values[end - 1]
+    below, above = abs(first - values[start + 1]), abs(last - values[end - 2])
+    below = below if first > zero else (-below if first < zero else zero)
+    above = above if last > zero else (-above if last < zero else zero)
+    for m in range(GHOSTS):
+        first += below
+        last += above
+        values[start - 1 - m] = first
+        values[end + m] = last
 
 
 @_compiled
