@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -156,10 +157,10 @@ def _status(key: str) -> int:
     raise RuntimeError(f"no {key} in /proc/self/status")
 
 
-def in_a_process(*work: str) -> dict[str, float]:
+def in_a_process(*work: str, **variables: str) -> dict[str, float]:
     """A piece of work in a process of its own with two threads."""
     environment = {
-        **os.environ, "NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "JAX_PLATFORMS": "cpu",
+        **os.environ, "NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "JAX_PLATFORMS": "cpu", **variables,
     }  # fmt: skip
     command = [sys.executable, "-m", "benchmarks.reachability", "--one", *work]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
@@ -195,6 +196,20 @@ def growth() -> dict[str, float]:
         value = hamilton_jacobi.solve(SYSTEMS["dubins_car"](), grid, horizon=0.5, constraint=case.constraint)
         rates[str(grid.size)] = (time.process_time() - start) / grid.size / (3 * value.facts["steps"]) * 1e9
     return rates
+
+
+def first_compilations() -> dict[str, float]:
+    """Seconds of each kernel's compilation where there is no compiled code on disk yet."""
+    line, seconds = Grid((-2, -2.5), (2, 2.5), (31, 31)), {}
+    systems = {"hamilton_jacobi": "double_integrator", "planes": "double_integrator", "nodes": "inverted_pendulum"}
+    for kernel, system in systems.items():
+        start = time.perf_counter()
+        if kernel == "hamilton_jacobi":
+            hamilton_jacobi.solve(SYSTEMS[system](), line, horizon=0.1, constraint=lambda x, v: np.abs(x) - 1)
+        else:
+            discounted.solve(SYSTEMS[system](), line, dt=0.05, discount=0.9, constraint=lambda x, v: np.abs(x) - 1)
+        seconds[kernel] = time.perf_counter() - start
+    return seconds
 
 
 def table(cases: list[str], schemes: list[str], rounds: int) -> list[str]:
@@ -234,7 +249,9 @@ def main() -> None:
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        works: dict[str, Callable[..., dict[str, float]]] = {"sweeps": sweep_times, "growth": growth}
+        works: dict[str, Callable[..., dict[str, float]]] = {
+            "sweeps": sweep_times, "growth": growth, "compile": first_compilations,
+        }  # fmt: skip
         work = works.get(arguments.one[0])
         print(json.dumps(work(*arguments.one[1:]) if work else measured(*arguments.one)))
         return
@@ -245,6 +262,9 @@ def main() -> None:
         run = in_a_process("sweeps", kernel)
         print(f"61^4 nodes, 9 controls, {kernel}: {run['wall'] * 1e3:.0f} ms a sweep on two threads,"
               f" {run['processor'] * 1e3:.0f} CPU-ms (aim {aim})")  # fmt: skip
+    with tempfile.TemporaryDirectory() as empty:
+        seconds = in_a_process("compile", NUMBA_CACHE_DIR=empty)
+    print("first compilation, s:", ", ".join(f"{kernel} {each:.0f}" for kernel, each in seconds.items()))
     print(
         "WENO5, CPU-ns per node and stage:", ", ".join(f"{n} nodes {t:.1f}" for n, t in in_a_process("growth").items())
     )

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.resources
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import hydra
 import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -21,11 +19,11 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeE
 import saferl.envs
 from saferl.command_line import (
     CONFIG_MODULE,
-    HYDRA_VERSION_BASE,
     UsageError,
     check_flags,
     composed,
     guarded,
+    run_hydra,
     sweep_choices,
 )
 from saferl.offline_data.collection import CollectConfig, PIDConfig, PPOConfig, Written, collect
@@ -173,19 +171,7 @@ def _main(words: list[str]) -> int:
         _refuse_settings_beside_resume(flags.overrides)
         for overrides in sweep_choices(flags.overrides) if flags.multirun else [flags.overrides]:
             folder_for(OmegaConf.to_container(composed("collect", overrides)))  # type: ignore[arg-type]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here as they are
-    sys.argv = [sys.argv[0], *flags.words, *flags.overrides]
-    mistakes: list[UsageError] = []
-
-    def quiet_job(settings: DictConfig) -> None:  # Hydra adds lines of its own to whatever is raised
-        try:
-            job(settings)
-        except UsageError as error:
-            mistakes.append(error)
-
-    hydra.main(f"pkg://{CONFIG_MODULE}", "collect", HYDRA_VERSION_BASE)(quiet_job)()
-    if mistakes:
-        raise mistakes[0]
+    run_hydra("collect", flags, job)
     return 0
 
 

@@ -2,6 +2,8 @@
 
 import argparse
 import difflib
+import importlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hydra
 from hydra import compose, initialize_config_module
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -50,6 +53,46 @@ def guarded(command: str, main: Callable[[], int]) -> int:
         line = " ".join(str(error).split())
         print(f"saferl.{command}: {line}", file=sys.stderr)
         return 2
+
+
+def run_hydra(config_name: str, flags: argparse.Namespace, job: Callable[[DictConfig], None]) -> None:
+    """Run ``job`` through Hydra with the words of ``check_flags``. Raises: the first UsageError that ``job`` raised."""
+    mistakes: list[UsageError] = []
+
+    def quiet(settings: DictConfig) -> None:  # Hydra adds lines of its own to whatever is raised
+        try:
+            job(settings)
+        except UsageError as error:
+            mistakes.append(error)
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that what is not a user's mistake comes with its traceback
+    sys.argv = [sys.argv[0], *flags.words, *flags.overrides]
+    hydra.main(f"pkg://{CONFIG_MODULE}", config_name, HYDRA_VERSION_BASE)(quiet)()
+    if mistakes:
+        raise mistakes[0]
+
+
+def imported(key: str, word: str, form: str = "package.module:function") -> Any:
+    """What the word package.module:name of a setting stands for; modules in the current folder are found.
+
+    Args:
+        key: the setting, for messages.
+        word: its value.
+        form: what is expected, for messages.
+    Raises: UsageError for a word of another form, or one that can't be imported.
+    """
+    module, colon, name = word.partition(":")
+    if not colon:
+        raise UsageError(f"{key}={word}: expected {form}.")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does, also for an installed command
+    try:
+        thing = importlib.import_module(module)
+        for part in name.split("."):
+            thing = getattr(thing, part)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{key}={word}: {error}") from error
+    return thing
 
 
 def unknown(kind: str, word: str, known: Iterable[str], form: str = "{}") -> str:

@@ -1,7 +1,5 @@
 """python -m saferl.evaluate: episodes of runs, SB3 models or functions, with statistics; --help is the manual."""
 
-import importlib
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
 import saferl.envs
-from saferl.command_line import CONFIG_MODULE, HYDRA_VERSION_BASE, UsageError, check_flags, composed, guarded
+from saferl.command_line import UsageError, check_flags, composed, guarded, imported, run_hydra
 from saferl.evaluation.report import show, single_table
 from saferl.evaluation.sb3_zip import load_sb3
 from saferl.policy import Policy, as_policy
@@ -103,16 +100,10 @@ def load_policy_word(word: str, env: gymnasium.Env[Any, Any]) -> Policy:
         if not isinstance(space, gymnasium.spaces.Box) or env.observation_space.shape is None:
             raise UsageError(f"policy={word}: only environments with Box actions and flat observations are supported.")
         return load_sb3(word, space.low, space.high, env.observation_space.shape[0])
-    module, colon, name = word.partition(":")
-    if not colon:
-        raise UsageError(f"policy={word}: expected FILE.zip or package.module:function.")
-    sys.path.insert(0, os.getcwd())  # as `python -m` does, also for an installed command
+    thing = imported("policy", word, "FILE.zip or package.module:function")
     try:
-        thing = importlib.import_module(module)
-        for part in name.split("."):
-            thing = getattr(thing, part)
         return as_policy(thing)
-    except (ImportError, AttributeError, TypeError) as error:
+    except TypeError as error:
         raise UsageError(f"policy={word}: {error}") from error
 
 
@@ -152,21 +143,13 @@ def _main(words: list[str]) -> int:
     flags = check_flags(words)
     if flags.multirun:
         raise UsageError("evaluation takes no -m; give several runs as run=[a,b] or a glob.")
-    mistakes: list[UsageError] = []
 
-    def job(settings: DictConfig) -> None:  # Hydra adds lines of its own to whatever is raised
-        try:
-            evaluate(parse_evaluation(OmegaConf.to_container(settings, resolve=True)))  # type: ignore[arg-type]
-        except UsageError as error:
-            mistakes.append(error)
+    def job(settings: DictConfig) -> None:
+        evaluate(parse_evaluation(OmegaConf.to_container(settings, resolve=True)))  # type: ignore[arg-type]
 
     if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
         parse_evaluation(OmegaConf.to_container(composed("evaluate", flags.overrides)))  # type: ignore[arg-type]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that what is not a user's mistake comes with its traceback
-    sys.argv = [sys.argv[0], *flags.words, *flags.overrides]
-    hydra.main(f"pkg://{CONFIG_MODULE}", "evaluate", HYDRA_VERSION_BASE)(job)()
-    if mistakes:
-        raise mistakes[0]
+    run_hydra("evaluate", flags, job)
     return 0
 
 

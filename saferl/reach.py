@@ -1,7 +1,6 @@
 """python -m saferl.reach: which states of a system can be kept safe, computed on a grid; --help is the manual."""
 
 import dataclasses
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from saferl.command_line import CONFIG_MODULE, HYDRA_VERSION_BASE, UsageError, check_flags, composed, guarded
+from saferl.command_line import UsageError, check_flags, composed, guarded, run_hydra
 from saferl.evaluation.reach_figures import value_slices
 from saferl.evaluation.reach_report import hidden_unviolated, reach_facts, reach_table, remarks, shares
 from saferl.evaluation.report import show
@@ -216,22 +214,15 @@ def _main(words: list[str]) -> int:
     flags = check_flags(words)
     if flags.multirun:
         raise UsageError("reach takes no -m; run it once for each value.")
-    mistakes: list[UsageError] = []
-
-    def job(settings: DictConfig) -> None:  # Hydra adds lines of its own to whatever is raised
-        try:
-            reach(_task(settings))
-        except UsageError as error:
-            mistakes.append(error)
-
     if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
         _task(composed("reach", flags.overrides))
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that what is not a user's mistake comes with its traceback
-    sys.argv = [sys.argv[0], *flags.words, *flags.overrides]
-    hydra.main(f"pkg://{CONFIG_MODULE}", "reach", HYDRA_VERSION_BASE)(job)()
-    if mistakes:
-        raise mistakes[0]
+    run_hydra("reach", flags, job)
     return 0
+
+
+def job(settings: DictConfig) -> None:
+    """One computation from Hydra's settings."""
+    reach(_task(settings))
 
 
 def _task(settings: DictConfig) -> Task:

@@ -2,18 +2,15 @@
 
 import dataclasses
 import difflib
-import importlib
 import inspect
 import math
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from saferl.command_line import UsageError, unknown
+from saferl.command_line import UsageError, imported, unknown
 from saferl.evaluation.reach_figures import name_and_unit, panels
 from saferl.evaluation.reach_report import grid_words
 from saferl.reachability import SYSTEMS, Grid, System, discounted, hamilton_jacobi
@@ -192,7 +189,7 @@ def _listed(name: str, values: Any, example: str) -> tuple[Any, ...]:
 def _system(word: str, kwargs: Mapping[str, Any]) -> System:
     if ":" not in word and word not in SYSTEMS:
         raise ValueError(unknown("system", word, SYSTEMS, "system={}"))
-    make = SYSTEMS[word] if word in SYSTEMS else _imported("system", word)
+    make = SYSTEMS[word] if word in SYSTEMS else imported("system", word)
     if not callable(make):
         raise ValueError(f"system={word}: a {type(make).__name__} is not a function that returns a System.")
     known = list(inspect.signature(make).parameters)
@@ -208,22 +205,6 @@ def _system(word: str, kwargs: Mapping[str, Any]) -> System:
     if not isinstance(system, System):
         raise ValueError(f"system={word} must return a saferl.reachability.System; got {type(system).__name__}.")
     return system
-
-
-def _imported(key: str, word: str) -> Any:
-    """What package.module:name stands for."""
-    module, colon, name = word.partition(":")
-    if not colon:
-        raise ValueError(f"{key}={word}: expected package.module:function.")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does, also for an installed command
-    try:
-        thing = importlib.import_module(module)
-        for part in name.split("."):
-            thing = getattr(thing, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{key}={word}: {error}") from error
-    return thing
 
 
 def _problem(config: ReachConfig, system: System, ready: Problem | None) -> Problem:
@@ -272,7 +253,7 @@ def _functions(config: ReachConfig, system: System, ready: Problem | None) -> di
         elif word == "none":
             changes[name] = None
         elif word is not None:
-            changes[name] = _imported(name, word)
+            changes[name] = imported(name, word)
             if not callable(changes[name]):
                 raise ValueError(f"{name}={word}: a {type(changes[name]).__name__} is not a function of the states.")
         if changes.get(name, getattr(ready, name, None)) is not None:

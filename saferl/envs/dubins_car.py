@@ -11,6 +11,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from saferl.envs.pictures import BODY, HAZARD, NOSE, TARGET, Disc, arena_picture
+
 Array = NDArray[np.float64]
 
 DT = 0.05  # s
@@ -181,18 +183,11 @@ class DubinsCar(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         if self.render_mode is None:
             gymnasium.logger.warn("render() of a DubinsCar made without render_mode='rgb_array' shows nothing.")
             return None
-        axis = np.linspace(-ARENA, ARENA, 400)
-        x, y = axis[None, :], axis[::-1, None]  # first row is the largest y
-        image = np.full((400, 400, 3), 255, np.uint8)
-        cx, cy, heading = self.state.tolist()
-        for dx, dy, radius, colour in (
-            *((*hazard, (232, 130, 120)) for hazard in HAZARDS),
-            (*GOAL, GOAL_RADIUS, (130, 200, 130)),
-            (cx, cy, 0.15, (60, 90, 200)),
-            (cx + 0.15 * math.cos(heading), cy + 0.15 * math.sin(heading), 0.06, (20, 20, 60)),
-        ):
-            image[(x - dx) ** 2 + (y - dy) ** 2 <= radius**2] = colour
-        return image
+        x, y, heading = self.state.tolist()
+        discs: list[Disc] = [(*hazard, HAZARD) for hazard in HAZARDS]
+        discs += [(*GOAL, GOAL_RADIUS, TARGET), (x, y, 0.15, BODY)]
+        discs.append((x + 0.15 * math.cos(heading), y + 0.15 * math.sin(heading), 0.06, NOSE))
+        return arena_picture(ARENA, discs)
 
 
 def _checked(states: ArrayLike) -> Array:

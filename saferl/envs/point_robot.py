@@ -13,6 +13,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from saferl.envs.pictures import BODY, HAZARD, NOSE, TARGET, Disc, arena_picture
+
 Array = NDArray[np.float64]
 
 DT = 0.05  # s, one Euler step
@@ -213,24 +215,11 @@ class PointRobot(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         if self.render_mode is None:
             gymnasium.logger.warn("render() of a PointRobot made without render_mode='rgb_array' shows nothing.")
             return None
-        return _picture(self.state, 400)
-
-
-def _picture(state: Array, size: int) -> NDArray[np.uint8]:
-    """Arena from above (size, size, 3): hazards red, goal green, robot blue with a dark nose."""
-    axis = np.linspace(-ARENA, ARENA, size)
-    x, y = axis[None, :], axis[::-1, None]  # first row is the largest y
-    image = np.full((size, size, 3), 255, np.uint8)
-    nose = (state[0] + 0.12 * math.cos(state[3]), state[1] + 0.12 * math.sin(state[3]))
-    discs: list[tuple[tuple[float, float], float, tuple[int, int, int]]] = [
-        *((hazard, HAZARD_RADIUS, (232, 130, 120)) for hazard in HAZARDS),
-        (GOAL, GOAL_RADIUS, (130, 200, 130)),
-        ((float(state[0]), float(state[1])), 0.12, (60, 90, 200)),
-        (nose, 0.05, (20, 20, 60)),
-    ]
-    for (cx, cy), radius, colour in discs:
-        image[(x - cx) ** 2 + (y - cy) ** 2 <= radius**2] = colour
-    return image
+        x, y, _, heading = self.state.tolist()
+        discs: list[Disc] = [(*hazard, HAZARD_RADIUS, HAZARD) for hazard in HAZARDS]
+        discs += [(*GOAL, GOAL_RADIUS, TARGET), (x, y, 0.12, BODY)]
+        discs.append((x + 0.12 * math.cos(heading), y + 0.12 * math.sin(heading), 0.05, NOSE))
+        return arena_picture(ARENA, discs)
 
 
 def _checked(states: ArrayLike) -> Array:

@@ -143,7 +143,7 @@ def _engine(
     if device == "cuda":
         from saferl.reachability.semi_lagrangian_cuda import CudaSweeps  # needs CUDA, or its simulator
 
-        return CudaSweeps(grid, order, free, feet, operator, first.dtype, first, h, l), furthest
+        return CudaSweeps(grid, order, feet, operator, first.dtype, first, h, l), furthest
     if by_nodes:
         return NodeSweeps(grid, feet, operator, first, h, l, in_place), furthest
     return PlaneSweeps(grid, order, free, feet, operator, first, h, l), furthest

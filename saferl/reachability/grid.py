@@ -78,6 +78,11 @@ class Grid:
             for axis, (low, high, nodes) in enumerate(zip(self.low, self.high, self.shape))
         )
 
+    @cached_property
+    def wraps(self) -> NDArray[np.bool_]:
+        """(d,) whether each axis is periodic."""
+        return np.isin(np.arange(self.ndim), self.periodic)
+
     def open_mesh(self) -> tuple[NDArray[np.float64], ...]:
         """The axes as arrays that broadcast to the grid: the k-th has n_k nodes along axis k and 1 along the others."""
         return tuple(np.ix_(*self.axes))

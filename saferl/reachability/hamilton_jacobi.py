@@ -208,8 +208,33 @@ def _greatest_sum(arrays: Sequence[Array]) -> float:
     return max(_greatest_sum([part[i] if len(part) > 1 else part[0] for part in parts]) for i in range(shape[0]))
 
 
-class CpuMarch:
-    """The values on the way, on the CPU: ``step`` takes one Runge-Kutta step."""
+class March:
+    """The values on the way: ``step`` takes one Runge-Kutta step. What a stage is depends on the device."""
+
+    def __init__(self, values: Any, stages: list[Any], order: int) -> None:
+        self._values, self._stages, self._order = values, stages, order
+
+    def step(self, dt: float) -> float:
+        """One step of the Runge-Kutta method of Shu and Osher (1988); returns the greatest |dV/dt| at its start."""
+        u, a = self._values, self._stages[0]
+        rate = self._stage(u, u, a, 0, 1, dt)
+        if self._order == 1:
+            self._values, self._stages[0] = a, u
+        elif self._order == 2:
+            self._stage(a, u, u, 1 / 2, 1 / 2, dt)
+        else:
+            b = self._stages[1]
+            self._stage(a, u, b, 3 / 4, 1 / 4, dt)
+            self._stage(b, u, u, 1 / 3, 2 / 3, dt)
+        return rate
+
+    def _stage(self, now: Any, base: Any, out: Any, old: float, new: float, dt: float) -> float:
+        """out = old * base + new * (now + dt * dV/dt); returns the greatest |dV/dt|."""
+        raise NotImplementedError
+
+
+class CpuMarch(March):
+    """On the CPU."""
 
     def __init__(
         self,
@@ -222,15 +247,15 @@ class CpuMarch:
         target: Array | None,
         kind: str,
     ) -> None:
-        self._grid, self._dtype, self._order = grid, dtype, scheme.time
-        wraps = grid.ndim - 1 in grid.periodic
+        self._grid, self._dtype = grid, dtype
+        wraps = bool(grid.wraps[-1])
         row = kernels.row_length(grid.shape[-1])
         both = constraint is not None and target is not None
         none = np.zeros(1, dtype)
         self._target = kernels.padded(target, dtype, wraps) if both and target is not None else none
         self._constraint = kernels.padded(constraint, dtype, wraps) if both and constraint is not None else none
-        self._values = kernels.padded(initial_values(constraint, target), dtype, wraps)
-        self._stages = [np.zeros_like(self._values) for _ in range(2 if scheme.time == 3 else 1)]
+        values = kernels.padded(initial_values(constraint, target), dtype, wraps)
+        super().__init__(values, [np.zeros_like(values) for _ in range(2 if scheme.time == 3 else 1)], scheme.time)
         self._tube = tube_direction(constraint, target, kind)
         entries, axes, inputs = zip(*coefficients.inputs) if coefficients.inputs else ((), (), ())
         tables = pack([*coefficients.drift, *coefficients.dissipation, *entries], grid, dtype, row, kernels.GHOSTS)
@@ -246,7 +271,7 @@ class CpuMarch:
         strides = [row * int(np.prod(grid.shape[k + 1 : -1])) for k in range(grid.ndim - 1)] + [1]
         self._layout = kernels.Layout(
             np.array(grid.shape),
-            np.array([axis in grid.periodic for axis in range(grid.ndim)]),
+            grid.wraps,
             (1 / np.array(grid.spacing)).astype(dtype),
             np.array(strides),
             row,
@@ -255,20 +280,6 @@ class CpuMarch:
         self._chunks = numba.get_num_threads() * max(1, min(8, grid.size // NODES_OF_A_CHUNK))
         self._scheme = SCHEMES.index(scheme.space)
         self._reach = kernels.REACHES[self._scheme]
-
-    def step(self, dt: float) -> float:
-        """One step of the Runge-Kutta method of Shu and Osher (1988); returns the greatest |dV/dt| at its start."""
-        u, a = self._values, self._stages[0]
-        rate = self._stage(u, u, a, 0, 1, dt)
-        if self._order == 1:
-            self._values, self._stages[0] = a, u
-        elif self._order == 2:
-            self._stage(a, u, u, 1 / 2, 1 / 2, dt)
-        else:
-            b = self._stages[1]
-            self._stage(a, u, b, 3 / 4, 1 / 4, dt)
-            self._stage(b, u, u, 1 / 3, 2 / 3, dt)
-        return rate
 
     def _stage(
         self, now: NDArray[Any], base: NDArray[Any], out: NDArray[Any], old: float, new: float, dt: float

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from saferl.reachability import schemes
 from saferl.reachability.grid import MOST_DIMENSIONS, Grid
-from saferl.reachability.hamilton_jacobi import Coefficients, Scheme, initial_values, tube_direction
+from saferl.reachability.hamilton_jacobi import Coefficients, March, Scheme, initial_values, tube_direction
 from saferl.reachability.system import Array, Ball, System
 from saferl.reachability.tables import pack
 
@@ -27,7 +27,7 @@ def _stage_for(scheme: str, dtype: np.dtype[Any]) -> Any:
     """The kernel for a scheme and a precision; compiled at its first launch."""
     point = cuda.jit(device=True)(getattr(schemes, scheme).py_func)
     number = dtype.type
-    zero, one = number(0), number(1)
+    zero = number(0)
 
     @cuda.jit(device=True)
     def at(values, node, index, count, stride, step, periodic):
@@ -105,13 +105,13 @@ def _stage_for(scheme: str, dtype: np.dtype[Any]) -> Any:
             new = max(new, constraint[node])
         out[node] = new
         if look:
-            cuda.atomic.max(greatest, 0, abs(rate) * one)
+            cuda.atomic.max(greatest, 0, abs(rate))
 
     return stage
 
 
-class CudaMarch:
-    """As ``hamilton_jacobi.CpuMarch``, with every array on the device."""
+class CudaMarch(March):
+    """With every array on the device."""
 
     def __init__(
         self,
@@ -126,15 +126,15 @@ class CudaMarch:
     ) -> None:
         if not cuda.is_available():
             raise ValueError("device=cuda needs a CUDA card and driver; take device=cpu.")
-        self._grid, self._dtype, self._order = grid, dtype, scheme.time
+        self._grid, self._dtype = grid, dtype
         both = constraint is not None and target is not None
         none = np.zeros(1, dtype)
 
         def on_device(array: Any, kind: Any = dtype) -> Any:
             return cuda.to_device(np.ascontiguousarray(array, dtype=kind))
 
-        self._values = on_device(initial_values(constraint, target).ravel())
-        self._stages = [cuda.device_array(grid.size, dtype) for _ in range(2 if scheme.time == 3 else 1)]
+        stages = [cuda.device_array(grid.size, dtype) for _ in range(2 if scheme.time == 3 else 1)]
+        super().__init__(on_device(initial_values(constraint, target).ravel()), stages, scheme.time)
         bounds = [on_device(each.ravel() if both and each is not None else none) for each in (target, constraint)]
         entries, axes, inputs = zip(*coefficients.inputs) if coefficients.inputs else ((), (), ())
         tables = pack([*coefficients.drift, *coefficients.dissipation, *entries], grid, dtype)
@@ -143,42 +143,33 @@ class CudaMarch:
         if n_input > MOST_INPUTS:
             raise ValueError(f"device=cuda takes at most {MOST_INPUTS} inputs; system {system.name} has {n_input}.")
         strides = [math.prod(grid.shape[k + 1 :]) for k in range(grid.ndim)]
-        periodic = [axis in grid.periodic for axis in range(grid.ndim)]
         self._greatest = on_device(none)
         self._before = (bounds[0], bounds[1])
         self._after = (
             tube_direction(constraint, target, kind),
             on_device(grid.shape, np.int64), on_device(strides, np.int64), on_device(1 / np.array(grid.spacing)),
-            on_device(periodic, np.bool_), on_device(tables.entries), on_device(tables.offsets, np.int64),
+            on_device(grid.wraps, np.bool_), on_device(tables.entries), on_device(tables.offsets, np.int64),
             on_device(tables.strides, np.int64), on_device(axes or [0], np.int64), on_device(inputs or [0], np.int64),
             n_control, n_input, isinstance(system.control, Ball), isinstance(system.disturbance, Ball),
         )  # fmt: skip
         self._kernel = _stage_for(scheme.space, dtype)[-(-grid.size // THREADS), THREADS]
-        self._rate, self._steps = np.inf, 0
+        self._rate, self._steps, self._look = np.inf, 0, False
 
     def step(self, dt: float) -> float:
         """One Runge-Kutta step; the greatest |dV/dt| is that of the last look, one in 16 steps."""
-        look = self._steps % LOOK_EVERY == 0
+        self._look = self._steps % LOOK_EVERY == 0
         self._steps += 1
+        return super().step(dt)
+
+    def _stage(self, now: Any, base: Any, out: Any, old: float, new: float, dt: float) -> float:
+        look, self._look = self._look, False  # in the first stage of a step
         if look:
             self._greatest.copy_to_device(np.zeros(1, self._dtype))
-        u, a = self._values, self._stages[0]
-        self._stage(u, u, a, (0, 1, dt), look)
-        if self._order == 1:
-            self._values, self._stages[0] = a, u
-        elif self._order == 2:
-            self._stage(a, u, u, (1 / 2, 1 / 2, dt), False)
-        else:
-            b = self._stages[1]
-            self._stage(a, u, b, (3 / 4, 1 / 4, dt), False)
-            self._stage(b, u, u, (1 / 3, 2 / 3, dt), False)
+        numbers = tuple(self._dtype.type(each) for each in (old, new, dt))
+        self._kernel(now, base, out, *self._before, numbers, *self._after, look, self._greatest)
         if look:
             self._rate = float(self._greatest.copy_to_host()[0])
         return self._rate
-
-    def _stage(self, now: Any, base: Any, out: Any, weights: tuple[float, float, float], look: bool) -> None:
-        numbers = tuple(self._dtype.type(each) for each in weights)
-        self._kernel(now, base, out, *self._before, numbers, *self._after, look, self._greatest)
 
     def values(self) -> NDArray[Any]:
         """A copy of the values, (n_1, ..., n_d), on the host."""

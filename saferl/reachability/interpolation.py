@@ -19,7 +19,7 @@ def interpolated(values: NDArray[Any], grid: Grid, nodes: NDArray[np.float64]) -
     Returns: (B,); NaN where a point is not finite.
     """
     out = np.empty(len(nodes))
-    _interpolate(np.ravel(values), np.array(grid.shape), _periodic(grid), np.ascontiguousarray(nodes, np.float64), out)
+    _interpolate(np.ravel(values), np.array(grid.shape), grid.wraps, np.ascontiguousarray(nodes, np.float64), out)
     return out
 
 
@@ -42,10 +42,6 @@ def interpolated_gradient(values: NDArray[Any], grid: Grid, nodes: NDArray[np.fl
         difference = interpolated(values, grid, ends[1]) - interpolated(values, grid, ends[0])
         out[:, axis] = difference / np.where(distance > 0, distance, np.inf)  # far outside the box nothing changes
     return out
-
-
-def _periodic(grid: Grid) -> NDArray[np.bool_]:
-    return np.array([axis in grid.periodic for axis in range(grid.ndim)])
 
 
 @numba.njit(cache=True, nogil=True)

@@ -45,7 +45,7 @@ def _sweep_for(ndim: int, cubic: bool, problem: int, dtype: np.dtype[Any]) -> An
         return index % count if wraps else min(max(index, 0), count - 1)
 
     @cuda.jit(device=True)
-    def clipped_cubic(values, index, floors, parts, lows, highs, shape, wraps, strides):
+    def clipped_cubic(values, index, floors, parts, shape, wraps, strides):
         low, high, total = infinite, -infinite, zero
         for tap in range(taps):
             share, place, rest, corner = one, 0, tap, True
@@ -91,7 +91,7 @@ def _sweep_for(ndim: int, cubic: bool, problem: int, dtype: np.dtype[Any]) -> An
                     lows[k, 0] = inside(index[k] + floors[k], shape[k], wraps[k]) * strides[k]
                     highs[k, 0] = inside(index[k] + floors[k] + 1, shape[k], wraps[k]) * strides[k]
                 if cubic:
-                    foot = clipped_cubic(values, index, floors, parts, lows, highs, shape, wraps, strides)
+                    foot = clipped_cubic(values, index, floors, parts, shape, wraps, strides)
                 else:
                     foot = linear(values, 0, lows, highs, parts, 0, 0)
                 total = max(total, foot) if shares.size == 0 else total + shares[e] * foot
@@ -116,7 +116,6 @@ class CudaSweeps:
         self,
         grid: Grid,
         order: tuple[int, ...],
-        free: int,
         feet: kernels.Feet,
         operator: kernels.Operator,
         dtype: np.dtype[Any],
@@ -142,7 +141,7 @@ class CudaSweeps:
             laid_out(constraint), laid_out(target), operator.discount, operator.rest, on_device(feet.entries),
             on_device(feet.offsets, np.int64), on_device(feet.strides, np.int64), feet.controls, feet.disturbances,
             on_device(feet.shares), on_device(shape, np.int64),
-            on_device([k in grid.periodic for k in order], np.bool_), on_device(strides, np.int64),
+            on_device(grid.wraps[list(order)], np.bool_), on_device(strides, np.int64),
         )  # fmt: skip
         kernel = _sweep_for(grid.ndim, operator.cubic, operator.problem, dtype)
         self._kernel = kernel[-(-grid.size // THREADS), THREADS]

@@ -194,7 +194,7 @@ class NodeSweeps:
         self._now = np.array(start, order="C").reshape(-1)  # a copy: sweeps write into it
         self._next = self._now if in_place else none  # made when the caller has let go of what is not needed
         self._shape = np.array(grid.shape)
-        self._wraps = np.array([axis in grid.periodic for axis in range(grid.ndim)])
+        self._wraps = grid.wraps
         self._strides = np.array([math.prod(grid.shape[k + 1 :]) for k in range(grid.ndim)])
 
     def sweep(self, count: int) -> float:

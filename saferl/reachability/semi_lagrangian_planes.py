@@ -323,7 +323,7 @@ class PlaneSweeps:
         self._h, self._l = (none if each is None else self._laid_out(each) for each in (constraint, target))
         self._now, self._next = self._laid_out(start), none  # made when the caller has let go of what is not needed
         self._shape = np.array(self._axes)
-        self._wraps = np.array([k in grid.periodic for k in order])
+        self._wraps = grid.wraps[list(order)]
         size = rows * self._plane.stride
         self._strides = np.array([size * math.prod(self._axes[k + 1 : fixed]) for k in range(fixed)] + [0] * free)
 

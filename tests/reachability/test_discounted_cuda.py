@@ -1,11 +1,8 @@
 """The CUDA sweeps against the CPU's, in Numba's simulator where there is no card."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
+
+from tests.reachability.on_cuda import printed_by
 
 PROBLEMS = """
 import json, numpy as np
@@ -40,16 +37,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def differences():
-    from numba import cuda
-
-    environment = dict(os.environ)
-    if not cuda.is_available():
-        environment["NUMBA_ENABLE_CUDASIM"] = "1"  # read when Numba is imported: hence a process of its own
-    done = subprocess.run(
-        [sys.executable, "-c", PROBLEMS], env=environment, capture_output=True, text=True, check=False, timeout=900
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+    return printed_by(PROBLEMS)
 
 
 @pytest.mark.parametrize("name", ["planes", "four", "game", "expected", "reach", "reach-avoid", "cubic"])
