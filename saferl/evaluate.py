@@ -10,10 +10,9 @@ import gymnasium
 from omegaconf import DictConfig, OmegaConf
 
 import saferl.envs
-from saferl.command_line import UsageError, check_flags, composed, guarded, imported, run_hydra
+from saferl.command_line import UsageError, check_flags, composed, guarded, run_hydra
+from saferl.evaluation.named_policy import load_policy_word
 from saferl.evaluation.report import show, single_table
-from saferl.evaluation.sb3_zip import load_sb3
-from saferl.policy import Policy, as_policy
 from saferl.training.config import build, device_named
 from saferl.training.run_evaluation import Protocol, evaluate_policy, evaluate_run, tables
 from saferl.training.run_folder import find_runs, make_folder, write_json
@@ -88,23 +87,6 @@ def parse_evaluation(values: Mapping[str, Any]) -> EvaluateConfig:
     except ValueError as error:
         raise UsageError(str(error)) from error
     return config
-
-
-def load_policy_word(word: str, env: gymnasium.Env[Any, Any]) -> Policy:
-    """The policy that ``policy=`` names: an SB3 .zip, or package.module:function (also :instance of a Policy).
-
-    Raises: UsageError.
-    """
-    space = env.action_space
-    if word.endswith(".zip"):
-        if not isinstance(space, gymnasium.spaces.Box) or env.observation_space.shape is None:
-            raise UsageError(f"policy={word}: only environments with Box actions and flat observations are supported.")
-        return load_sb3(word, space.low, space.high, env.observation_space.shape[0])
-    thing = imported("policy", word, "FILE.zip or package.module:function")
-    try:
-        return as_policy(thing)
-    except TypeError as error:
-        raise UsageError(f"policy={word}: {error}") from error
 
 
 def evaluate(config: EvaluateConfig) -> None:

@@ -61,17 +61,21 @@ class Protocol:
 
     def run(self, policy: Policy, env_id: str) -> Episodes:
         """Whole episodes of a policy."""
-        robot = full_id(env_id) == POINT_ROBOT
-        count = self.episodes if self.episodes is not None else (100 if robot else 20)
-        kwargs = self.env_kwargs if self.env_kwargs is not None else ({"start": "feasible"} if robot else {})
+        count = self.episodes if self.episodes is not None else (100 if full_id(env_id) == POINT_ROBOT else 20)
         return rollout(
             policy,
             env_id,
             episode_seeds(self.seed, count),
             num_envs=self.num_envs,
             vectorization=self.vectorization,
-            env_kwargs=dict(kwargs),
+            env_kwargs=self.arguments(env_id),
         )
+
+    def arguments(self, env_id: str) -> dict[str, Any]:
+        """Arguments of the environment."""
+        if self.env_kwargs is not None:
+            return dict(self.env_kwargs)
+        return {"start": "feasible"} if full_id(env_id) == POINT_ROBOT else {}
 
     def limits(self, env_id: str) -> tuple[float, ...]:
         """Limits on an episode's cost."""
