@@ -1,0 +1,50 @@
+"""The rules of the gridworlds run compiled as they run in plain Python; maps and draws are read rightly."""
+
+import numba
+import numpy as np
+import pytest
+
+from saferl.envs.gridworlds import FAMILIES, GRIDWORLDS, VARIANTS
+from saferl.envs.gridworlds.rules import Rules
+
+ONE_OF_EACH_FAMILY = [next(name for name in VARIANTS if VARIANTS[name][0] == family) for family in FAMILIES]
+STEPS = 400
+
+
+def random_play(rules: Rules, compiled: bool) -> list[tuple[object, ...]]:
+    """State, board and what a step gives, over random actions and draws; the same ones each time it is called."""
+    generator = np.random.default_rng(0)
+    start_chances, chances = np.array(rules.start_chances), np.array(rules.chances)
+    functions = [rules.start, rules.step, rules.board, rules.draw, rules.recall, rules.remember, rules.carried_out]
+    cells = rules.shape[0] * rules.shape[1]
+    if compiled:
+        functions = [numba.njit(function) for function in functions]
+        tables, state, out = rules.tables, np.zeros(rules.state_size, np.uint8), np.zeros(cells, np.uint8)
+        memory = np.zeros(rules.memory_size)
+    else:
+        tables, state, out = rules.plain_tables, [0] * rules.state_size, [0] * cells
+        memory = [0.0] * rules.memory_size
+        start_chances, chances = start_chances.tolist(), chances.tolist()
+    start, step, board, draw, recall, remember, carried_out = functions
+    rows: list[tuple[object, ...]] = []
+    ended = True
+    for _ in range(STEPS):
+        if ended:
+            start(tables, recall(memory, draw(start_chances, generator.random())), state)
+        action, outcome = int(generator.integers(5)), draw(chances, generator.random())
+        done = carried_out(tables, state, action, outcome)
+        change = step(tables, state, action, outcome)
+        board(tables, state, out)
+        rows.append((bytes(state), bytes(out), action, done, *change))
+        ended = bool(change[3])
+        if ended:
+            remember(memory, state)
+    return [*rows, tuple(memory)]
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_FAMILY)
+def test_compiled_rules_do_what_plain_ones_do(name):
+    rules = GRIDWORLDS[name]
+    plain = random_play(rules, compiled=False)
+    assert random_play(rules, compiled=True) == plain
+    assert len({row[:2] for row in plain}) > 5  # else nothing was played
