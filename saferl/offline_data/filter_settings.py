@@ -6,9 +6,12 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saferl.offline_data.dataset import DatasetError
+
+if TYPE_CHECKING:
+    from saferl.danger.relabelling import DangerLabels
 
 # (least cost, greatest cost, least return, greatest return), each a share of a range, see filters.inpaint
 InpaintRange = tuple[float, float, float, float]
@@ -66,6 +69,7 @@ class Filters:
     outlier: float | None = None  # share of the episodes
     epsilon: float | None = None  # in units of the reward return
     noise: Noise | None = None
+    danger: "DangerLabels | None" = None  # danger bits for costs
     cost_limit: float | None = None  # on the cost return, for outlier and epsilon
 
     def __post_init__(self) -> None:
@@ -121,6 +125,7 @@ def parse_filters(spec: Any, env_id: str | None = None) -> Filters:
             | outlier | share of the episodes |
             | epsilon | width in units of the reward return |
             | noise | scale, or {scale, one_std} |
+            | danger | {oracle, margin, value, noise, p, q}, see ``saferl.danger.relabelling`` |
             | cost_limit | for outlier and epsilon; without it the smallest limit that ``env_id`` is judged at |
 
         env_id: DSRL id, its simulator's id, or any other; only for what the spec leaves to it.
@@ -138,6 +143,8 @@ def parse_filters(spec: Any, env_id: str | None = None) -> Filters:
     if "noise" in values:
         value = values["noise"]
         values["noise"] = _built(Noise, value, "filters.noise") if isinstance(value, Mapping) else Noise(scale=value)
+    if "danger" in values:
+        values["danger"] = _danger(values["danger"])
     if "inpaint" in values:
         check_inpaint(values["inpaint"])
         values["inpaint"] = tuple(tuple(each) for each in values["inpaint"])
@@ -175,6 +182,15 @@ def _grid(value: Any, env_id: str | None) -> Grid:
             f"which has {' and '.join(numbers) or 'none'}; give a grid like {{cbins: 10, rbins: 50, max_npb: 5}}."
         )
     return preset
+
+
+def _danger(value: Any) -> "DangerLabels":
+    from saferl.danger.relabelling import DangerLabels
+
+    if not isinstance(value, Mapping):
+        raise DatasetError(f"filters.danger must be a mapping like {{oracle: cost, noise: fp, p: 0.1}}; got {value!r}.")
+    labels: DangerLabels = _built(DangerLabels, value, "filters.danger")
+    return labels
 
 
 def _judged_limit(env_id: str | None) -> float | None:

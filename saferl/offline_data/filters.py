@@ -10,7 +10,7 @@ C and R are the undiscounted cost and reward return of an episode.
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from saferl.offline_data.filter_settings import (
     check_outlier,
     parse_filters,
 )
+
+if TYPE_CHECKING:
+    from saferl.danger.relabelling import DangerLabels
 
 __all__ = [
     "DENSITY_PRESETS",
@@ -49,7 +52,7 @@ OUTLIER_REWARD = 1.5  # factor on an outlier's rewards, DSRL's
 
 
 def filtered(dataset: OfflineDataset, spec: Any, seed: int, env_id: str | None = None) -> OfflineDataset:
-    """The dataset under several filters by name, applied in the order density, inpaint, outlier, epsilon, noise.
+    """The dataset under several filters by name: density, inpaint, outlier, epsilon, noise, danger, in this order.
 
     Each filter measures its ranges on what the one before it left. Inpainting comes before the outliers so that it
     removes none of them; DSRL draws the outliers first and spares them. Epsilon takes outliers for safe episodes,
@@ -86,6 +89,8 @@ def filtered_episodes(
         episodes = episodes[stay]
     if filters.noise is not None:
         dataset = noise(dataset, filters.noise.scale, seed, filters.noise.one_std)
+    if filters.danger is not None:
+        dataset = _danger(dataset, filters.danger, seed, None if env is None else str(env))
     return dataset, episodes
 
 
@@ -235,6 +240,19 @@ def _epsilon(dataset: OfflineDataset, width: float, cost_limit: float) -> tuple[
     best = returns[side].max(initial=-np.inf)
     stay = np.flatnonzero(~(side & (returns >= best - abs(width))))
     return _selected(dataset, stay, f"epsilon(width={width}, cost_limit={cost_limit})")
+
+
+def _danger(dataset: OfflineDataset, labels: "DangerLabels", seed: int, env_id: str | None) -> OfflineDataset:
+    """Danger bits for costs, and no margins: see ``saferl.danger.relabelling``."""
+    from saferl.danger.relabelling import relabelled
+
+    try:
+        new = relabelled(dataset, labels.make_oracle(env_id), labels.noise_model(), seed)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
+    warned = int(new.costs.sum())
+    note = f"danger({labels}, seed={seed}): {warned} of {len(new)} steps warned"
+    return replace(new, metadata=_noted(dataset, note))
 
 
 def _cells(values: NDArray[np.float64], bins: int) -> NDArray[np.intp]:

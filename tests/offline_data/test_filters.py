@@ -25,6 +25,7 @@ from tests.offline_data.arrays import CAR, assert_same, cloud, episodes, numbers
 ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles" / "dsrl"
 EVERYTHING = {
     "noise": 0.05,  # not in the order of application
+    "danger": {"noise": "fp", "p": 0.3},
     "epsilon": 1.0,
     "outlier": 0.05,
     "inpaint": [[0.2, 0.4, 0.5, 0.8], [0.9, 1, 0, 1]],
@@ -250,12 +251,12 @@ def test_several_filters_are_applied_in_the_stated_order():
     step = inpaint(step, [(0.2, 0.4, 0.5, 0.8), (0.9, 1, 0, 1)])
     step = outlier(step, 0.05, 6, seed=2)
     step = epsilon(step, 1.0, 6)
-    step = noise(step, 0.05, seed=2)
+    step = filtered(noise(step, 0.05, seed=2), {"danger": EVERYTHING["danger"]}, seed=2)
     together, numbers_left = filtered_episodes(dataset, EVERYTHING, seed=2)
     assert_same(together, step)
     assert together.metadata == step.metadata
     np.testing.assert_array_equal(together.actions, dataset.select(numbers_left).actions)
-    assert FILTERS == ("density", "inpaint", "outlier", "epsilon", "noise")
+    assert FILTERS == ("density", "inpaint", "outlier", "epsilon", "noise", "danger")
 
 
 def test_what_a_filter_draws_does_not_depend_on_the_others():
