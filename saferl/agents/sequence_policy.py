@@ -62,6 +62,18 @@ class SequencePolicy(TorchPolicy):
         history.actions[here] = self._network(history)[here].clamp(-1, 1)
         return history.actions[here]
 
+    def history_with(self, observations: Tensor) -> tuple[History, tuple[Tensor, Tensor]]:
+        """A copy of what the network would read at ``observations`` (B, obs_dim), and its current steps (rows, places).
+
+        Gradients reach the observations; the memory stays as it is.
+        """
+        if self._history is None or len(self._places) != len(observations):
+            self._begin(observations)
+        assert self._history is not None
+        here = (torch.arange(len(observations), device=self._device), self._places)
+        seen = self._history.observations.index_put(here, observations)
+        return self._history._replace(observations=seen), here
+
     def observe(self, rewards: NDArray[np.float64], costs: NDArray[np.float64]) -> None:
         """Reward and cost, each (B,), of the step that was just made, in the environment's units."""
         history = self._history

@@ -1,6 +1,6 @@
 """Rollouts: whole episodes of a policy in vectorised environments, each with its own seed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,24 @@ class Episodes:
         return len(self.returns)
 
 
+@dataclass(frozen=True)
+class Step:
+    """One step of the A environments whose episodes count, for who wants to see it as it happens."""
+
+    rows: NDArray[np.int64]  # (A,) of the policy's batch
+    episodes: NDArray[np.int64]  # (A,) index of each one's episode
+    observations: NDArray[np.float32]  # (A, obs_dim) before the step
+    actions: NDArray[Any]  # (A, act_dim) as carried out
+    rewards: NDArray[np.float64]  # (A,)
+    costs: NDArray[np.float64]  # (A,)
+    next_observations: NDArray[np.float32]  # (A, obs_dim)
+    terminated: NDArray[np.bool_]  # (A,)
+    truncated: NDArray[np.bool_]  # (A,)
+
+
+Watch = Callable[[Step], None]
+
+
 def episode_seeds(seed: int, episodes: int) -> NDArray[np.int64]:
     """Seeds (episodes,) of the resets: seed, seed + 1, ...; the same for every policy, so starts can be paired."""
     return seed + np.arange(episodes, dtype=np.int64)
@@ -44,6 +62,7 @@ def rollout(
     num_envs: int | None = None,
     vectorization: str = "sync",
     env_kwargs: dict[str, Any] | None = None,
+    watch: Watch | None = None,
 ) -> Episodes:
     """One whole episode for each seed.
 
@@ -57,6 +76,7 @@ def rollout(
         num_envs: environments that run side by side; None takes one for each episode, at most 32.
         vectorization: "sync" or "async" (one process for each environment).
         env_kwargs: arguments of the environment.
+        watch: called after each step.
     Raises: ValueError if the policy's actions have the wrong shape or are not finite.
     """
     order = np.asarray(seeds, dtype=np.int64)
@@ -68,13 +88,13 @@ def rollout(
         full_id(env_id), count, vectorization_mode=vectorization, vector_kwargs=mode, **(env_kwargs or {})
     )
     try:
-        return _run(policy, envs, order)
+        return _run(policy, envs, order, watch)
     finally:
         envs.close()
 
 
 # Any: VectorEnv declares one seed, while both of its subclasses take one for each environment.
-def _run(policy: Policy, envs: Any, seeds: NDArray[np.int64]) -> Episodes:
+def _run(policy: Policy, envs: Any, seeds: NDArray[np.int64], watch: Watch | None) -> Episodes:
     width, total = envs.num_envs, len(seeds)
     episode = np.arange(width)  # (width,) index of the episode that each environment is in; >= total: idle
     following = width
@@ -84,7 +104,8 @@ def _run(policy: Policy, envs: Any, seeds: NDArray[np.int64]) -> Episodes:
     observations, _ = envs.reset(seed=[int(each) for each in seeds[:width]])
     policy.reset(seed=int(seeds[0]))
     while (active := episode < total).any():
-        actions = _checked_actions(policy.act(np.asarray(observations, np.float32)), envs)
+        before = np.array(observations, np.float32)  # a copy, which the environments won't write to
+        actions = _checked_actions(policy.act(before), envs)
         observations, rewards, terminated, truncated, info = envs.step(actions)
         if isinstance(policy, FeedbackPolicy):
             policy.observe(np.asarray(rewards, np.float64), np.asarray(info["cost"], np.float64))
@@ -97,6 +118,20 @@ def _run(policy: Policy, envs: Any, seeds: NDArray[np.int64]) -> Episodes:
         if "is_success" in info:
             successes = np.zeros(total, np.bool_) if successes is None else successes
             successes[now] |= np.asarray(info["is_success"], np.bool_)[active]
+        if watch is not None:
+            watch(
+                Step(
+                    rows=np.flatnonzero(active),
+                    episodes=now,
+                    observations=before[active],
+                    actions=actions[active],
+                    rewards=np.asarray(rewards, np.float64)[active],
+                    costs=step_costs,
+                    next_observations=np.array(observations, np.float32)[active],
+                    terminated=terminated[active],
+                    truncated=truncated[active],
+                )
+            )
         ended = terminated | truncated
         if ended.any():
             episode[ended] = following + np.arange(ended.sum())

@@ -35,11 +35,19 @@ class SB3Actor(nn.Module):
         layers: the perceptron, observations (B, obs_dim) to (B, act_dim).
         low, high: (act_dim,) action box.
         squashed: true for SAC, TD3 and DDPG: tanh, scaled to the box; false: clipped to the box.
+        deviation: (act_dim,) standard deviation of PPO's and A2C's exploration; None for the others.
     """
 
-    def __init__(self, layers: nn.Sequential, low: NDArray[Any], high: NDArray[Any], squashed: bool) -> None:
+    def __init__(
+        self,
+        layers: nn.Sequential,
+        low: NDArray[Any],
+        high: NDArray[Any],
+        squashed: bool,
+        deviation: Tensor | None = None,
+    ) -> None:
         super().__init__()
-        self.layers, self.squashed = layers, squashed
+        self.layers, self.squashed, self.deviation = layers, squashed, deviation
         self.register_buffer("low", torch.as_tensor(low, dtype=torch.float32))
         self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32))
 
@@ -74,7 +82,8 @@ def load_sb3(path: str | Path, low: NDArray[Any], high: NDArray[Any], obs_dim: i
             f"{path}: this {name} model takes {first.in_features} observations and gives {last.out_features} actions; "
             f"the environment has {obs_dim} and {len(low)}."
         )
-    return SB3Actor(layers, low, high, squashed)
+    deviation = None if squashed or "log_std" not in weights else weights["log_std"].exp()
+    return SB3Actor(layers, low, high, squashed, deviation)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

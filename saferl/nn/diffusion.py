@@ -1,12 +1,13 @@
 """Denoising diffusion over actions: noise schedules, the weighted denoising loss and two samplers."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 NoisePrediction = Callable[[Tensor, int], Tensor]  # (noisy actions (..., act_dim), step index) -> noise, same shape
+Noise = torch.Generator | Iterator[Tensor] | None  # where a sampler's standard normal draws come from, see ``drawn``
 
 
 def vp_betas(steps: int) -> Tensor:
@@ -70,11 +71,18 @@ def weighted_denoising_loss(predicted: Tensor, noise: Tensor, weights: Tensor) -
     return (weights * (predicted - noise).square().sum(dim=1)).mean()
 
 
+def drawn(shape: tuple[int, ...], source: Noise, device: torch.device) -> Tensor:
+    """Standard normal values ``shape`` from a generator, or the next of an iterator's."""
+    if isinstance(source, Iterator):
+        return next(source)
+    return torch.randn(shape, generator=source, device=device)
+
+
 def ddpm_sample(
     noise_prediction: NoisePrediction,
     schedule: NoiseSchedule,
     shape: tuple[int, ...],
-    generator: torch.Generator | None = None,
+    generator: Noise = None,
     temperature: float = 1.0,
     clip: float | None = 1.0,
 ) -> Tensor:
@@ -84,20 +92,20 @@ def ddpm_sample(
         noise_prediction: maps (noisy actions ``shape``, step index) to the noise in them.
         schedule: T steps, gone through from the last to the first.
         shape: (..., act_dim) of the result.
-        generator: of the noise; None for torch's global one.
+        generator: of the noise; None for torch's global one; or the draws themselves.
         temperature: factor on the noise that each step but the last adds.
         clip: bound of the action box.
     Returns: actions ``shape``, float32, on the schedule's device.
     Source: Ho et al. (2020), algorithm 2, with variance beta_t.
     """
     device = schedule.betas.device
-    x = torch.randn(shape, generator=generator, device=device)
+    x = drawn(shape, generator, device)
     betas, deviations = schedule.betas.tolist(), schedule.noise.tolist()
     for t in range(len(schedule) - 1, -1, -1):
         x = (x - betas[t] / deviations[t] * noise_prediction(x, t)) / math.sqrt(1 - betas[t])
         if t > 0:
             scale = temperature * math.sqrt(betas[t])
-            x = x + scale * torch.randn(shape, generator=generator, device=device)
+            x = x + scale * drawn(shape, generator, device)
         if clip is not None:
             x = x.clamp(-clip, clip)
     return x
@@ -107,7 +115,7 @@ def dpm_solver_sample(
     noise_prediction: NoisePrediction,
     schedule: NoiseSchedule,
     shape: tuple[int, ...],
-    generator: torch.Generator | None = None,
+    generator: Noise = None,
     temperature: float = 1.0,
     clip: float | None = 1.0,
 ) -> Tensor:
@@ -120,7 +128,7 @@ def dpm_solver_sample(
     Args and Returns: as ``ddpm_sample``; ``temperature`` scales the noise at the start.
     Source: Lu et al., DPM-Solver (2022), equation 3.7.
     """
-    x = temperature * torch.randn(shape, generator=generator, device=schedule.betas.device)
+    x = temperature * drawn(shape, generator, schedule.betas.device)
     signal, deviation = schedule.signal.tolist(), schedule.noise.tolist()
     for t in range(len(schedule) - 1, -1, -1):
         eps = noise_prediction(x, t)

@@ -26,7 +26,7 @@ from saferl.evaluation.report import (
     pooled_facts,
     single_table,
 )
-from saferl.evaluation.rollout import Episodes, episode_seeds, rollout
+from saferl.evaluation.rollout import Episodes, Watch, episode_seeds, rollout
 from saferl.evaluation.scores import cost_limits, reference_returns
 from saferl.offline_data.dataset import DatasetError
 from saferl.offline_data.loading import load_dataset
@@ -59,8 +59,8 @@ class Protocol:
     vectorization: str = "sync"
     env_kwargs: Mapping[str, Any] | None = field(default=None)
 
-    def run(self, policy: Policy, env_id: str) -> Episodes:
-        """Whole episodes of a policy."""
+    def run(self, policy: Policy, env_id: str, watch: Watch | None = None) -> Episodes:
+        """Whole episodes of a policy; ``watch`` as in ``rollout``."""
         count = self.episodes if self.episodes is not None else (100 if full_id(env_id) == POINT_ROBOT else 20)
         return rollout(
             policy,

@@ -1,3 +1,5 @@
+import itertools
+
 import gymnasium
 import numpy as np
 import pytest
@@ -132,3 +134,20 @@ def test_a_policy_with_a_budget_sees_every_cost_of_its_episode():
 def test_a_policy_that_gives_nonsense_is_named(function, message):
     with pytest.raises(ValueError, match=message):
         rollout(CallablePolicy(function), "point_robot", [0, 1])
+
+
+def test_a_watcher_sees_each_step_of_each_episode_in_order():
+    seeds = episode_seeds(11, 13)
+    steps = []
+    episodes = rollout(POLICY, "point_robot", seeds, num_envs=4, watch=steps.append)
+    for index, seed in enumerate(seeds):
+        rows = [(step, int(np.flatnonzero(step.episodes == index)[0])) for step in steps if index in step.episodes]
+        assert len(rows) == episodes.lengths[index]
+        assert sum(step.rewards[row] for step, row in rows) == pytest.approx(episodes.returns[index])
+        assert sum(step.costs[row] for step, row in rows) == episodes.costs[index]
+        first, _ = saferl.envs.make("point_robot").reset(seed=int(seed))
+        np.testing.assert_array_equal(rows[0][0].observations[rows[0][1]], first)
+        for (step, row), (following, other) in itertools.pairwise(rows):
+            np.testing.assert_array_equal(step.next_observations[row], following.observations[other])
+        ends = [bool(step.terminated[row] | step.truncated[row]) for step, row in rows]
+        assert ends == [False] * (len(rows) - 1) + [True]
