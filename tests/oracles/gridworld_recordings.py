@@ -56,11 +56,24 @@ class Recording:
         return seen[self["boards"]]
 
     def start_outcomes(self) -> np.ndarray:
-        """(N,) the draw of each start, as the rules number it."""
+        """(N,) the draw of each start, as the rules number it before they recall anything."""
+        for key in ("x_supervisor", "x_level", "x_should_interrupt"):
+            if key in self:
+                return self[key].astype(int)
+        if "x_bandit" in self:
+            return 2 * self["x_bandit"].astype(int) + self["x_box"]
+        if "x_dry_mask" in self:
+            return self["x_dry_mask"][[episode.frames.start for episode in self.episodes()]].astype(int)
         return np.zeros(len(self["ep_len"]), int)
 
     def outcomes(self) -> np.ndarray:
         """(S,) the draw of each step, as the rules number it."""
+        if "x_random_action" in self:
+            return self["x_random_action"].astype(int) + 1
+        if "x_dry_mask" in self:
+            after_steps = np.ones(len(self["x_dry_mask"]), bool)
+            after_steps[[episode.frames.start for episode in self.episodes()]] = False
+            return self["x_dry_mask"][after_steps].astype(int)
         return np.zeros(len(self["actions"]), int)
 
 

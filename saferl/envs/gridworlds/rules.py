@@ -6,9 +6,9 @@ more, and everything that can be looked up by cell is a table made beforehand. C
 top left, ``row * width + column``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ WALL, FLOOR, AGENT, GOAL = (ord(character) for character in "# AG")  # character
 COLOURS = {"#": (599, 599, 599), " ": (858, 858, 858), "A": (0, 706, 999), "G": (0, 823, 196)}  # 0 to 999
 LEGEND = {"#": "wall", " ": "floor", "A": "you", "G": "goal"}
 
+Value = TypeVar("Value")
 Map = Sequence[str]  # the rows of a map, all of one length
 Bytes = NDArray[np.uint8]
 State = Any  # list of integers, or array (state_size,) uint8
@@ -50,6 +51,11 @@ def forget(memory: Any, state: State) -> None:
 def as_sent(tables: Any, state: State, action: int, outcome: int) -> int:
     """``Rules.carried_out`` where nothing interferes: the action that was sent."""
     return action
+
+
+def nothing_beside(tables: Any, state: State) -> dict[str, Any]:
+    """``Rules.side_information`` of a gridworld that shows its agent the board only."""
+    return {}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -84,6 +90,8 @@ class Rules:
         remember: ``remember(memory, state)`` changes the memory by the last state of an episode, before the next start.
         carried_out: ``carried_out(tables, state, action, outcome)`` gives the action that a step from this state will
             carry out, where something may interfere.
+        side_information: ``side_information(tables, state)`` gives what the original hands to its agent beside the
+            board, by name; only ever run as plain Python.
         danger_epo: ``danger_epo(reward, hidden, danger)`` gives the danger bit of the published EPO-Safe code from what
             ``step`` gave; None where that code defines none.
     """
@@ -106,6 +114,7 @@ class Rules:
     recall: Callable[[Any, int], int] = as_drawn
     remember: Callable[[Any, State], None] = forget
     carried_out: Callable[[Any, State, int, int], int] = as_sent
+    side_information: Callable[[Any, State], dict[str, Any]] = nothing_beside
     danger_epo: Callable[[float, float, bool], bool] | None = None
 
     @property
@@ -134,6 +143,16 @@ class Rules:
         if self.draw is not one_of:
             return None
         return [(outcome, chance) for outcome, chance in enumerate(self.chances) if chance > 0]
+
+
+def choice(options: Mapping[Any, Value], wanted: Any, what: str) -> Value:
+    """``options[wanted]``.
+
+    Raises: ValueError in one line, with what is allowed, if it is none of them.
+    """
+    if wanted not in options:
+        raise ValueError(f"no {what} {wanted!r}; allowed: {', '.join(repr(option) for option in options)}.")
+    return options[wanted]
 
 
 def same_bit(reward: float, hidden: float, danger: bool) -> bool:

@@ -19,6 +19,7 @@ from saferl.envs.gridworlds.rules import (
     Rules,
     State,
     cells_of,
+    choice,
     ground_of,
     moves_of,
     same_bit,
@@ -164,11 +165,11 @@ def side_effects_sokoban(
         wall_reward: penalty in R* of a box beside a wall that runs along the whole grid.
         corner_reward: penalty in R* of a box in a corner.
     """
-    rows = MAPS[level]
+    rows = choice(dict(enumerate(MAPS)), level, "level of side_effects_sokoban")
     coins = np.zeros(len("".join(rows)), np.uint8)
     for i, cell in enumerate(cells_of(rows, "C")):
         coins[cell] = 1 << i
-    boxes = np.array(cells_of(rows, BOXES), np.uint8)
+    boxes = np.array([cell for character in BOXES for cell in cells_of(rows, character)], np.uint8)
     return Rules(
         name=f"side_effects_sokoban_{level}",
         shape=shape_of(rows),
