@@ -4,12 +4,14 @@ Networks of 128 units, batches of 256 (CDT and FISOR: their small presets) and 2
 budget, with learning rates and target copies that move faster for it. Data first, see docs/collecting.md; the command
 goes on where it was stopped.
 
-    python -m benchmarks.small_table [key=value ...]     settings of saferl.benchmark, such as agents=[bc,cpq] workers=1
+    python -m benchmarks.small_table [key=value ...]     settings of saferl.benchmark, such as agents=[bc,cpq]
+                                                         tasks=[CarCircle1] workers=1
 """
 
 import sys
 
 import saferl.benchmark
+from saferl.command_line import unknown
 
 STEPS = 2_000
 TASKS = {
@@ -43,16 +45,14 @@ AGENTS: dict[str, dict[str, object]] = {
 }
 
 
-def words(agents: dict[str, dict[str, object]]) -> list[str]:
-    """The command's words for these agents."""
-    settings = {
-        name: [f"agent.{key}={value}" for key, value in overrides.items()] for name, overrides in agents.items()
-    }
+def words(agents: list[str], tasks: list[str]) -> list[str]:
+    """The command's words for these agents and tasks."""
+    settings = {name: [f"agent.{key}={value}" for key, value in AGENTS[name].items()] for name in agents}
     inner = ",".join(f"{name}:[{','.join(values)}]" for name, values in settings.items())
     return [
         f"agents=[{','.join(agents)}]",
-        f"tasks=[{','.join(TASKS)}]",
-        "data={" + ",".join(f"{task}:{path}" for task, path in TASKS.items()) + "}",
+        f"tasks=[{','.join(tasks)}]",
+        "data={" + ",".join(f"{task}:{TASKS[task]}" for task in tasks) + "}",
         "limits=[20,40]",
         "seeds=3",
         f"steps={STEPS}",
@@ -61,9 +61,18 @@ def words(agents: dict[str, dict[str, object]]) -> list[str]:
     ]
 
 
+def taken(given: list[str], key: str, known: list[str]) -> list[str]:
+    """The names of the word ``key=[...]``, which leaves the list; all that are known if there is none."""
+    chosen = [word for word in given if word.startswith(f"{key}=")]
+    given[:] = [word for word in given if word not in chosen]
+    names = chosen[-1].partition("=")[2].strip("[]").split(",") if chosen else known
+    for name in names:
+        if name not in known:
+            raise SystemExit(unknown(key.removesuffix("s"), name, known))
+    return names
+
+
 if __name__ == "__main__":
     given = sys.argv[1:]
-    chosen = [word for word in given if word.startswith("agents=")]
-    names = chosen[-1].removeprefix("agents=").strip("[]").split(",") if chosen else list(AGENTS)
-    rest = [word for word in given if not word.startswith("agents=")]
-    raise SystemExit(saferl.benchmark.main([*words({name: AGENTS[name] for name in names}), *rest]))
+    agents, tasks = taken(given, "agents", list(AGENTS)), taken(given, "tasks", list(TASKS))
+    raise SystemExit(saferl.benchmark.main([*words(agents, tasks), *given]))
