@@ -84,7 +84,7 @@ def create_run(out: str | Path, env: str, agent: str, seed: int, settings: dict[
 
 def make_folder(out: str | Path, env: str, name: str, seed: int) -> Path:
     """A new folder out/<env>/<name>/<seed>-<time>. Raises: UsageError if it can't be made."""
-    parent = Path(out) / _file_name(env) / _file_name(name)
+    parent = Path(out) / file_name(env) / file_name(name)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     attempt = 0
     while True:  # two trainings of one seed may start in the same second
@@ -215,5 +215,6 @@ def _git_commit() -> str | None:
         return None
 
 
-def _file_name(word: str) -> str:
+def file_name(word: str) -> str:
+    """The word as the name of a file: what is no letter, digit, dot, underscore or hyphen becomes a hyphen."""
     return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in word)

@@ -1,8 +1,5 @@
 """report.html: the benchmark as one page that opens without a server, pictures inside it."""
 
-import html
-import io
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +11,7 @@ from saferl.evaluation.benchmark.results import Failure, Result
 from saferl.evaluation.benchmark.statistics import Span
 from saferl.evaluation.benchmark.summary import Summary
 from saferl.evaluation.benchmark.tables import Cell, MainTable, caption, listed, main_table, protocol, tables
+from saferl.evaluation.html_page import inline_svg, text
 
 NOTHING = "&ndash;"  # in a cell
 SHORT = {"safe_return": "safe return", "normalised_return": "return", "normalised_cost": "cost"}
@@ -52,10 +50,10 @@ def report_page(
     if results and published:
         sections.append(("published", "Published scores", _published(results)))
     sections.append(("reading", "How to read this", _how_to_read()))
-    links = "".join(f'<a href="#{key}">{_text(heading)}</a>' for key, heading, _ in sections)
-    body = "\n".join(f'<h2 id="{key}">{_text(heading)}</h2>\n{content}' for key, heading, content in sections)
+    links = "".join(f'<a href="#{key}">{text(heading)}</a>' for key, heading, _ in sections)
+    body = "\n".join(f'<h2 id="{key}">{text(heading)}</h2>\n{content}' for key, heading, content in sections)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{text(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
         f"<body>{_head(results, failures, title, command, extra_facts)}<nav>{links}</nav>\n{body}\n"
         f"<script>{SCRIPT}</script></body></html>\n"
@@ -67,18 +65,14 @@ def _head(
 ) -> str:
     agents, tasks = len({each.agent for each in results}), len({each.task for each in results})
     state = f"{agents} agent{'s' * (agents != 1)} on {tasks} task{'s' * (tasks != 1)}. {protocol(results)}"
-    lines = [f"<h1>{_text(title)}</h1>", f"<p>{_text(state) if results else 'No run has finished yet.'}</p>"]
+    lines = [f"<h1>{text(title)}</h1>", f"<p>{text(state) if results else 'No run has finished yet.'}</p>"]
     if failures:
         lines.append(f'<p class="warn">Missing results: {len(failures)}, see their <a href="#missing">causes</a>.</p>')
-    lines.append(f"<pre>{_text(command)}</pre>")
+    lines.append(f"<pre>{text(command)}</pre>")
     if facts:
-        items = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
+        items = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in facts.items())
         lines.append(f"<dl>{items}</dl>")
     return "\n".join(lines)
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
 
 
 def _table(
@@ -96,7 +90,7 @@ def _table(
     for index, name in enumerate(header):
         kind = "text" if index in texts else "mean" if name in means else ""
         shown = "mean" if name in means else name
-        heads += f'<th class="{kind}" scope="col"><button>{_text(shown)}</button></th>'
+        heads += f'<th class="{kind}" scope="col"><button>{text(shown)}</button></th>'
     return (
         f'<div class="box" tabindex="0"><table><thead>{above}<tr>{heads}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -110,7 +104,7 @@ def _summaries(everything: Sequence[Summary]) -> str:
     for each in everything:
         tasks, runs = each.tasks.get("normalised_cost", 0), each.runs.get("normalised_cost", 0)
         cells = [
-            f'<td class="text">{_text(each.agent)}</td>',
+            f'<td class="text">{text(each.agent)}</td>',
             f'<td class="{"warn" if tasks < each.all_tasks else ""}">{tasks} of {each.all_tasks}</td>',
             f'<td class="{"warn" if runs < most else ""}">{runs}</td>',
             f'<td data-sort="{each.safe_share}">{100 * each.safe_share:.0f} %</td>',
@@ -135,7 +129,7 @@ def _summaries(everything: Sequence[Summary]) -> str:
         note += (
             " An agent that lacks tasks or runs is averaged over those it has: don't compare it with the others here."
         )
-    return f"<p>{_text(note)}</p>" + _table(header, rows, above=above)
+    return f"<p>{text(note)}</p>" + _table(header, rows, above=above)
 
 
 def _span(span: Span | None) -> str:
@@ -152,8 +146,8 @@ def _mean(span: Span | None) -> str:
 def _tables(results: Sequence[Result]) -> str:
     (title, chosen), *others = tables(results)
     words = f"{caption(results, 'Grey')} Sorting by a task puts safe agents above unsafe ones."
-    parts = [f"<p>{_text(words)}</p>", f"<h3>{_text(title)}</h3>", _main(main_table(chosen))]
-    parts += [f"<details><summary>{_text(name)}</summary>{_main(main_table(here))}</details>" for name, here in others]
+    parts = [f"<p>{text(words)}</p>", f"<h3>{text(title)}</h3>", _main(main_table(chosen))]
+    parts += [f"<details><summary>{text(name)}</summary>{_main(main_table(here))}</details>" for name, here in others]
     return "".join(parts)
 
 
@@ -161,9 +155,9 @@ def _main(table: MainTable) -> str:
     rows = []
     for agent in table.agents:
         cells = [_cell(table, agent, each.name, each.is_mean) for each in table.columns]
-        rows.append(f'<tr><td class="text">{_text(agent)}</td>{"".join(cells)}</tr>')
+        rows.append(f'<tr><td class="text">{text(agent)}</td>{"".join(cells)}</tr>')
     spans = "".join(
-        f'<th class="family" colspan="{len(columns)}">{_text(title)}</th>' for title, columns in table.families()
+        f'<th class="family" colspan="{len(columns)}">{text(title)}</th>' for title, columns in table.families()
     )
     names = [each.name for each in table.columns]
     means = [each.name for each in table.columns if each.is_mean]
@@ -191,7 +185,7 @@ def _details(results: Sequence[Result]) -> str:
         broken = np.mean([np.mean(np.array(each.violations) > 0) for each in runs])
         unsafe = "" if np.mean(costs) <= 1 else ' class="unsafe"'
         cells = [
-            f'<td class="text">{_text(task)}</td><td class="text">{_text(agent)}</td><td>{limit:g}</td>',
+            f'<td class="text">{text(task)}</td><td class="text">{text(agent)}</td><td>{limit:g}</td>',
             f"<td>{len(runs)}</td><td{unsafe}>{sum(each.safe for each in runs)}</td>",
             f"<td>{np.mean([each.mean_return for each in runs]):.1f}</td>",
             _ranged(gains),
@@ -235,7 +229,7 @@ def _published(results: Sequence[Result]) -> str:
     )
     header = ["task", "agent", "published as", "this benchmark", "limits", "published", "limits", "source"]
     listing = "".join(
-        f'<li id="source-{number}">{_text(source)}: {_text(how)}.</li>' for (source, how), number in sources.items()
+        f'<li id="source-{number}">{text(source)}: {text(how)}.</li>' for (source, how), number in sources.items()
     )
     return f"<p>{note}</p>{_table(header, rows, (0, 1, 2))}<ol>{listing}</ol>"
 
@@ -246,8 +240,8 @@ def _published_row(
     other = "" if set(published.limits) == limits else ' class="warn"'
     own = f'<td data-sort="">{NOTHING}</td>' if cell is None else f'<td data-sort="{cell.gain:.6g}">{cell}</td>'
     return (
-        f'<tr><td class="text">{_text(task)}</td><td class="text">{_text(agent)}</td>'
-        f'<td class="text">{_text(published.algorithm)}</td>{own}<td>{listed(limits)}</td>'
+        f'<tr><td class="text">{text(task)}</td><td class="text">{text(agent)}</td>'
+        f'<td class="text">{text(published.algorithm)}</td>{own}<td>{listed(limits)}</td>'
         f'<td data-sort="{published.normalised_return}"><i>{published}</i></td>'
         f'<td{other}>{listed(published.limits)}</td><td><a href="#source-{source}">[{source}]</a></td></tr>'
     )
@@ -255,9 +249,9 @@ def _published_row(
 
 def _failures(failures: Sequence[Failure]) -> str:
     rows = [
-        f'<tr><td class="text">{_text(each.agent)}</td><td class="text">{_text(each.task)}</td><td>{each.seed}</td>'
+        f'<tr><td class="text">{text(each.agent)}</td><td class="text">{text(each.task)}</td><td>{each.seed}</td>'
         f"<td>{'' if each.limit is None else f'{each.limit:g}'}</td>"
-        f'<td class="text cause">{_text(each.cause)}</td></tr>'
+        f'<td class="text cause">{text(each.cause)}</td></tr>'
         for each in failures
     ]
     return _table(["agent", "task", "seed", "limit", "cause"], rows, (0, 1, 4))
@@ -284,16 +278,5 @@ improvements.csv, table.md, table.tex and the pictures as PNG.</li></ul>"""
 
 
 def _picture(each: Picture) -> str:
-    buffer = io.StringIO()
-    each.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    # Ids must be the page's own: every picture numbers its parts alike.
-    prefix = each.file.removesuffix(".png")
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
-    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    # Lines in black and grey take the page's colours, which differ by day and night.
-    svg = svg.replace("#000000", "currentColor").replace("#444444", "var(--soft)")
-    width = each.figure.get_size_inches()[0]
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{_text(each.title)}" style="--wide: {width:.1f}in"', 1)
-    return f"<h3>{_text(each.title)}</h3><p>{_text(each.note)}</p><figure>{svg}</figure>"
+    svg = inline_svg(each.figure, each.file.removesuffix(".png"), each.title)
+    return f"<h3>{text(each.title)}</h3><p>{text(each.note)}</p><figure>{svg}</figure>"
