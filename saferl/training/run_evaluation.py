@@ -69,6 +69,7 @@ class Protocol:
             num_envs=self.num_envs,
             vectorization=self.vectorization,
             env_kwargs=self.arguments(env_id),
+            watch=watch,
         )
 
     def arguments(self, env_id: str) -> dict[str, Any]:
