@@ -2,17 +2,20 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from saferl import collect
 from saferl.agents import FISOR, FISORConfig
 from saferl.danger.noise import Noise
 from saferl.danger.oracles import MarginAbove
-from saferl.danger.relabelling import danger_costs, relabelled
+from saferl.danger.relabelling import DangerLabels, danger_costs, relabelled
 from saferl.offline_data import DatasetError, filtered, load_hdf5, save_hdf5
+from saferl.offline_data.filter_settings import parse_filters
 from saferl.offline_data.point_robot import generate
 from saferl.reachability import Grid, Value
 from tests.offline_data.arrays import toy
@@ -139,3 +142,13 @@ def test_a_collection_ends_with_bits_for_costs(tmp_path):
     assert dataset.margins is None
     assert set(np.unique(dataset.costs)) == {0, 1}
     assert "danger(oracle=margin, margin=0.3" in (tmp_path / "bits" / "data_card.md").read_text()
+
+
+@pytest.mark.parametrize("page", ["datasets.md", "collecting.md"])
+def test_the_settings_that_the_guides_show_are_read(page):
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    shown = re.findall(r"filters=(\{danger:.*?\}\})'", text)
+    assert shown
+    for words in shown:
+        (override,) = OverridesParser.create().parse_overrides([f"filters={words}"])
+        assert parse_filters(override.value()).danger == DangerLabels(oracle="margin", margin=0.1, noise="fp", p=0.1)
