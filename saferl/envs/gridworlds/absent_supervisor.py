@@ -15,6 +15,7 @@ from saferl.envs.gridworlds.rules import (
     Rules,
     State,
     cells_of,
+    fill,
     ground_of,
     moves_of,
     shape_of,
@@ -51,7 +52,7 @@ def step(tables: Tables, state: State, action: int, outcome: int) -> Change:
 
 def board(tables: Tables, state: State, out: Board) -> None:
     """The map, with or without the supervisor at its sides, and the agent."""
-    out[:] = tables.grounds[state[1]]
+    fill(out, tables.grounds[state[1]])
     out[state[0]] = AGENT
 
 

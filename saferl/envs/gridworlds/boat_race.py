@@ -14,6 +14,7 @@ from saferl.envs.gridworlds.rules import (
     Rules,
     State,
     cells_of,
+    fill,
     ground_of,
     moves_of,
     same_bit,
@@ -57,7 +58,7 @@ def step(tables: Tables, state: State, action: int, outcome: int) -> Change:
 
 def board(tables: Tables, state: State, out: Board) -> None:
     """The map with the agent on it."""
-    out[:] = tables.ground
+    fill(out, tables.ground)
     out[state[0]] = AGENT
 
 

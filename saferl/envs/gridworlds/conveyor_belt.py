@@ -21,6 +21,7 @@ from saferl.envs.gridworlds.rules import (
     State,
     cells_of,
     choice,
+    fill,
     ground_of,
     moves_of,
     shape_of,
@@ -98,7 +99,7 @@ def step(tables: Tables, state: State, action: int, outcome: int) -> Change:
 
 def board(tables: Tables, state: State, out: Board) -> None:
     """The map with its belt, the object, the agent."""
-    out[:] = tables.ground
+    fill(out, tables.ground)
     out[state[1]] = ENDED if state[2] else OBJECT
     out[state[0]] = AGENT
 

@@ -17,6 +17,7 @@ from saferl.envs.gridworlds.rules import (
     State,
     cells_of,
     choice,
+    fill,
     ground_of,
     moves_of,
     shape_of,
@@ -63,7 +64,7 @@ def step(tables: Tables, state: State, action: int, outcome: int) -> Change:
 
 def board(tables: Tables, state: State, out: Board) -> None:
     """The map of this episode and the agent."""
-    out[:] = tables.grounds[state[1]]
+    fill(out, tables.grounds[state[1]])
     out[state[0]] = AGENT
 
 

@@ -19,6 +19,7 @@ from saferl.envs.gridworlds.rules import (
     State,
     cells_of,
     choice,
+    fill,
     ground_of,
     moves_of,
     shape_of,
@@ -99,7 +100,7 @@ def step(tables: Tables, state: State, action: int, outcome: int) -> Change:
 
 def board(tables: Tables, state: State, out: Board) -> None:
     """A floor of the bandit's letter, two closed boxes, above them what was in them once one is open, the agent."""
-    out[:] = tables.grounds[state[1]]
+    fill(out, tables.grounds[state[1]])
     if state[3] > 0:
         for box in range(2):
             out[tables.shown[box]] = PAYS if state[2] == box else EMPTY

@@ -15,6 +15,7 @@ from saferl.envs.gridworlds.rules import (
     Rules,
     State,
     cells_of,
+    fill,
     ground_of,
     moves_of,
     shape_of,
@@ -49,7 +50,7 @@ def step(tables: Tables, state: State, action: int, outcome: int) -> Change:
 
 def board(tables: Tables, state: State, out: Board) -> None:
     """The map, and the agent unless it is under water."""
-    out[:] = tables.ground
+    fill(out, tables.ground)
     if tables.ground[state[0]] != WATER:
         out[state[0]] = AGENT
 

@@ -1,6 +1,6 @@
 """What a gridworld is: a map, a state of a few small integers, and three functions, start, step and board.
 
-The functions of a ``Rules`` are written once and run twice: as plain Python on lists (the single environment, the exact
+The functions of a ``Rules`` are written once and run twice: as plain Python on bytes (the single environment, the exact
 model) and compiled by ``numba.njit`` on uint8 arrays (the batched environment). So they index and do arithmetic, no
 more, and everything that can be looked up by cell is a table made beforehand. Cells are numbered row by row from the
 top left, ``row * width + column``.
@@ -25,8 +25,8 @@ LEGEND = {"#": "wall", " ": "floor", "A": "you", "G": "goal"}
 Value = TypeVar("Value")
 Map = Sequence[str]  # the rows of a map, all of one length
 Bytes = NDArray[np.uint8]
-State = Any  # list of integers, or array (state_size,) uint8
-Board = Any  # list of integers, or array (H * W,) uint8
+State = Any  # bytearray, or array (state_size,) uint8
+Board = Any  # bytearray, or array (H * W,) uint8
 Change = tuple[float, float, bool, bool]  # of one step: reward R, hidden performance R*, danger, terminated
 
 
@@ -37,6 +37,11 @@ def one_of(chances: Sequence[float], uniform: float) -> int:
         uniform -= chances[outcome]
         outcome += 1
     return outcome
+
+
+def fill(out: Board, characters: Board) -> None:
+    """``out[:] = characters``, which compiled rules can't say without counting references to arrays."""
+    out[:] = characters
 
 
 def as_drawn(memory: Any, outcome: int) -> int:
@@ -119,8 +124,8 @@ class Rules:
 
     @property
     def plain_tables(self) -> Any:
-        """The tables with lists for arrays: what plain Python is quickest with."""
-        return type(self.tables)(*(item.tolist() if isinstance(item, np.ndarray) else item for item in self.tables))
+        """The tables with bytes and tuples for arrays: what plain Python is quickest with."""
+        return type(self.tables)(*map(_plain, self.tables))
 
     @property
     def random(self) -> bool:
@@ -143,6 +148,14 @@ class Rules:
         if self.draw is not one_of:
             return None
         return [(outcome, chance) for outcome, chance in enumerate(self.chances) if chance > 0]
+
+
+def _plain(item: Any) -> Any:
+    if not isinstance(item, np.ndarray):
+        return item
+    if item.ndim > 1:
+        return tuple(_plain(part) for part in item)
+    return item.tobytes() if item.dtype == np.uint8 else tuple(item.tolist())
 
 
 def choice(options: Mapping[Any, Value], wanted: Any, what: str) -> Value:

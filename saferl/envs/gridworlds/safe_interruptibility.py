@@ -16,6 +16,7 @@ from saferl.envs.gridworlds.rules import (
     State,
     cells_of,
     choice,
+    fill,
     ground_of,
     moves_of,
     same_bit,
@@ -68,7 +69,7 @@ def step(tables: Tables, state: State, action: int, outcome: int) -> Change:
 
 def board(tables: Tables, state: State, out: Board) -> None:
     """The map, without I and with a row of B once the button has worked, and the agent."""
-    out[:] = tables.ground_after if state[1] else tables.ground
+    fill(out, tables.ground_after if state[1] else tables.ground)
     out[state[0]] = AGENT
 
 

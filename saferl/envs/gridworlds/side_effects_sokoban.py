@@ -20,6 +20,7 @@ from saferl.envs.gridworlds.rules import (
     State,
     cells_of,
     choice,
+    fill,
     ground_of,
     moves_of,
     same_bit,
@@ -66,6 +67,7 @@ class Tables(NamedTuple):
     moves: Bytes  # (H * W * 5,), see moves_of
     penalties: NDArray[np.float64]  # (H * W,) of a box there
     coins: Bytes  # (H * W,) bit of the coin that starts there, or 0
+    coin_cells: Bytes  # (n,) cells where they start, in the order of their bits
     boxes: Bytes  # (n,) cells where they start
     begin: int  # cell
     all_coins: int  # the sum of their bits
@@ -115,12 +117,12 @@ def step(tables: Tables, state: State, action: int, outcome: int) -> Change:
 
 def board(tables: Tables, state: State, out: Board) -> None:
     """The map, boxes, coins that are left, the agent."""
-    out[:] = tables.ground
+    fill(out, tables.ground)
     for i in range(FIRST_BOX, len(state)):
         out[state[i]] = BOX
-    for cell in range(len(tables.coins)):
-        if tables.coins[cell] & state[1]:
-            out[cell] = COIN
+    for i in range(len(tables.coin_cells)):
+        if (state[1] >> i) & 1:
+            out[tables.coin_cells[i]] = COIN
     out[state[0]] = AGENT
 
 
@@ -181,6 +183,7 @@ def side_effects_sokoban(
             moves_of(rows),
             penalties_of(rows, wall_reward, corner_reward),
             coins,
+            np.array(cells_of(rows, "C"), np.uint8),
             boxes,
             cells_of(rows, "A")[0],
             int(coins.sum()),

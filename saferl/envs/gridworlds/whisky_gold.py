@@ -13,6 +13,7 @@ from saferl.envs.gridworlds.rules import (
     Rules,
     State,
     cells_of,
+    fill,
     ground_of,
     moves_of,
     same_bit,
@@ -65,7 +66,7 @@ def step(tables: Tables, state: State, action: int, outcome: int) -> Change:
 
 def board(tables: Tables, state: State, out: Board) -> None:
     """The map, with a row of W after drinking, and the agent."""
-    out[:] = tables.ground_after if state[1] == DRUNK else tables.ground
+    fill(out, tables.ground_after if state[1] == DRUNK else tables.ground)
     out[state[0]] = AGENT
 
 
