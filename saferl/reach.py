@@ -12,19 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from saferl.command_line import UsageError, check_flags, composed, guarded, run_hydra
 from saferl.evaluation.reach_figures import value_slices
 from saferl.evaluation.reach_report import hidden_unviolated, reach_facts, reach_table, remarks, shares
 from saferl.evaluation.report import show
+from saferl.progress_bar import Report, progress_bar
 from saferl.reach_settings import Task, parse_reach
 from saferl.reachability import SYSTEMS, Value, discounted, hamilton_jacobi
 from saferl.reachability.problems import PROBLEMS
 from saferl.training.run_folder import environment_facts, make_folder, write_json
 
-Report = Callable[[float, str], None]  # share of the work that is done, what is being done
 StateFunction = Callable[..., Any] | None
 
 
@@ -63,7 +61,7 @@ def reach(task: Task) -> Path:
         print(task.plan, flush=True)
         start = time.perf_counter()
         try:
-            with _progress() as report, np.errstate(over="ignore"):  # what is not finite is an error by itself
+            with progress_bar("compiling") as report, np.errstate(over="ignore"):  # not finite is an error by itself
                 solution = solution_of(task, h, l, report)
         except (ValueError, MemoryError, FloatingPointError) as error:
             raise UsageError(str(error)) from error
@@ -185,23 +183,6 @@ def _folder(task: Task) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # it is not empty
             folder.rmdir()
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    """A bar with the time left on a terminal; nothing elsewhere."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        job = bar.add_task("compiling", total=1.0)
-        yield lambda share, doing: bar.update(job, completed=share, description=doing)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,8 +1,8 @@
 """Upper confidence bounds on the mean of independent costs: exact for events, distribution-free, and Student's t.
 
-Each is a function of what a sample of n costs in [0, 1] shows: its mean m, its variance v and n. All of them accept
-arrays that broadcast, so that thousands of samples are judged at once. ``upper_bound`` scales to a range [low, high];
-a lower bound on the mean is one minus the upper bound of what is mirrored.
+Each is a function of what a sample of n costs in [0, 1] shows: its mean m, its variance v and n, arrays of one shape,
+so that thousands of samples are judged at once. ``upper_bound`` scales to a range [low, high]; a lower bound on the
+mean is one minus the upper bound of what is mirrored.
 """
 
 from collections.abc import Callable
@@ -19,31 +19,29 @@ Array = NDArray[np.float64]
 _HALVINGS = 44  # of [0, 1]: the ends then differ by 6e-14
 
 
-def hoeffding(mean: ArrayLike, variance: ArrayLike, n: ArrayLike, delta: ArrayLike) -> Array:
+def hoeffding(mean: Array, variance: Array, n: Array, delta: Array) -> Array:
     """m + sqrt(ln(1 / delta) / 2n); ``variance`` is not used.
 
     Args:
         mean, variance, n, delta: as of ``Bound.unit``.
     Source: Hoeffding, Probability Inequalities for Sums of Bounded Random Variables (1963), theorem 1.
     """
-    mean, _, n, delta = _arrays(mean, variance, n, delta)
     return np.minimum(mean + np.sqrt(-np.log(delta) / (2 * n)), 1.0)
 
 
-def empirical_bernstein(mean: ArrayLike, variance: ArrayLike, n: ArrayLike, delta: ArrayLike) -> Array:
+def empirical_bernstein(mean: Array, variance: Array, n: Array, delta: Array) -> Array:
     """m + sqrt(2 v ln(2 / delta) / n) + 7 ln(2 / delta) / (3 (n - 1)); 1 for n = 1.
 
     Args:
         mean, variance, n, delta: as of ``Bound.unit``.
     Source: Maurer and Pontil, Empirical Bernstein Bounds and Sample Variance Penalization (COLT 2009), theorem 4.
     """
-    mean, variance, n, delta = _arrays(mean, variance, n, delta)
     logarithm = np.log(2 / delta)
     slack = 7 * logarithm / (3 * np.maximum(n - 1, 1e-300))
     return np.minimum(mean + np.sqrt(2 * variance * logarithm / n) + slack, 1.0)
 
 
-def clopper_pearson(mean: ArrayLike, variance: ArrayLike, n: ArrayLike, delta: ArrayLike) -> Array:
+def clopper_pearson(mean: Array, variance: Array, n: Array, delta: Array) -> Array:
     """The exact bound of events (costs 0 or 1): the rate at which so few of them have probability delta.
 
     With k = m n events it is the (1 - delta)-quantile of the Beta(k + 1, n - k) distribution. ``variance`` is not used.
@@ -52,7 +50,6 @@ def clopper_pearson(mean: ArrayLike, variance: ArrayLike, n: ArrayLike, delta: A
         mean, variance, n, delta: as of ``Bound.unit``; m n may be a fraction in predictions for another n.
     Source: Clopper and Pearson, The Use of Confidence or Fiducial Limits (Biometrika 1934).
     """
-    mean, _, n, delta = _arrays(mean, variance, n, delta)
     count = mean * n
     rounded = np.rint(count)
     count = np.where(np.abs(count - rounded) < 1e-6, rounded, count)  # k / n * n is not always k
@@ -61,7 +58,7 @@ def clopper_pearson(mean: ArrayLike, variance: ArrayLike, n: ArrayLike, delta: A
     return np.where(all_happened, 1.0, quantile)
 
 
-def hoeffding_bentkus(mean: ArrayLike, variance: ArrayLike, n: ArrayLike, delta: ArrayLike) -> Array:
+def hoeffding_bentkus(mean: Array, variance: Array, n: Array, delta: Array) -> Array:
     """The greatest a with min(exp(-n kl(min(m, a), a)), e P(Bin(n, a) <= ceil(n m))) >= delta.
 
     ``variance`` is not used. Close to the exact bound of events, and valid for every cost in [0, 1].
@@ -71,7 +68,6 @@ def hoeffding_bentkus(mean: ArrayLike, variance: ArrayLike, n: ArrayLike, delta:
     Source: Bates, Angelopoulos, Lei, Malik and Jordan, Distribution-Free, Risk-Controlling Prediction Sets (2021),
         theorem 3; Bentkus, On Hoeffding's Inequalities (2004).
     """
-    mean, _, n, delta = _arrays(mean, variance, n, delta)
     count = np.ceil(np.round(mean * n, 9))
 
     def probable(rate: Array) -> Array:
@@ -80,7 +76,7 @@ def hoeffding_bentkus(mean: ArrayLike, variance: ArrayLike, n: ArrayLike, delta:
     return _greatest(probable, mean)
 
 
-def chernoff(mean: ArrayLike, variance: ArrayLike, n: ArrayLike, delta: ArrayLike) -> Array:
+def chernoff(mean: Array, variance: Array, n: Array, delta: Array) -> Array:
     """The greatest a with exp(-n kl(m, a)) >= delta: Hoeffding's bound before it is made explicit.
 
     ``variance`` is not used.
@@ -89,11 +85,10 @@ def chernoff(mean: ArrayLike, variance: ArrayLike, n: ArrayLike, delta: ArrayLik
         mean, variance, n, delta: as of ``Bound.unit``.
     Source: Hoeffding (1963), theorem 1, first inequality.
     """
-    mean, _, n, delta = _arrays(mean, variance, n, delta)
     return _greatest(lambda rate: np.exp(-n * _divergence(mean, rate)) >= delta, mean)
 
 
-def student_t(mean: ArrayLike, variance: ArrayLike, n: ArrayLike, delta: ArrayLike) -> Array:
+def student_t(mean: Array, variance: Array, n: Array, delta: Array) -> Array:
     """m + sqrt(v / n) t, with the (1 - delta)-quantile t of Student's distribution with n - 1 degrees of freedom.
 
     Approximate: it holds for normally distributed costs, and in the limit of many. Where costs are rare it fails:
@@ -102,7 +97,6 @@ def student_t(mean: ArrayLike, variance: ArrayLike, n: ArrayLike, delta: ArrayLi
     Args:
         mean, variance, n, delta: as of ``Bound.unit``.
     """
-    mean, variance, n, delta = _arrays(mean, variance, n, delta)
     quantile = stats.t.ppf(1 - delta, np.maximum(n - 1, 1))
     return np.where(n > 1, mean + np.sqrt(variance / n) * quantile, np.inf)
 
@@ -113,18 +107,29 @@ class Bound:
 
     Attributes:
         label: its name for people.
-        unit: upper bound (...) on the mean of costs in [0, 1], of mean m in [0, 1], variance v (n - 1 in the
-            denominator), n >= 1 costs and delta in (0, 1), arrays that broadcast.
+        formula: of mean, variance, n and delta, arrays of one shape, see ``unit``.
         assumption: what must be true beside the costs being independent and equally distributed.
         events_only: whether costs must be 0 or 1.
         approximate: whether it may be exceeded more often than in a share delta of all samples.
     """
 
     label: str
-    unit: Callable[[ArrayLike, ArrayLike, ArrayLike, ArrayLike], Array]
+    formula: Callable[[Array, Array, Array, Array], Array]
     assumption: str
     events_only: bool = False
     approximate: bool = False
+
+    def unit(self, mean: ArrayLike, variance: ArrayLike, n: ArrayLike, delta: ArrayLike) -> Array:
+        """Upper bounds (...) on the means of costs in [0, 1], of samples that broadcast.
+
+        Args:
+            mean: (...) in [0, 1].
+            variance: (...) with n - 1 in the denominator.
+            n: (...) costs in a sample, >= 1.
+            delta: (...) in (0, 1).
+        """
+        given = (np.asarray(value, np.float64) for value in (mean, variance, n, delta))
+        return self.formula(*np.broadcast_arrays(*given))
 
 
 _IN_RANGE = "no cost is outside of the stated range"
@@ -198,10 +203,6 @@ def lower_bound(
     """The lower bound on the mean: the upper bound of high + low - X, mirrored. Arguments as of ``upper_bound``."""
     mirrored = Moments(high + low - moments.mean, moments.variance, moments.n)
     return high + low - upper_bound(name, mirrored, delta, low, high, n)
-
-
-def _arrays(*values: ArrayLike) -> tuple[Any, ...]:
-    return tuple(np.broadcast_arrays(*(np.asarray(value, np.float64) for value in values)))
 
 
 def _divergence(mean: Array, rate: Array) -> Array:

@@ -115,11 +115,9 @@ class Decision:
             if check.fault is not None:
                 lines.append(f"{check.constraint.words}: {check.fault}")
             elif not check.passed:
-                assert check.upper is not None
-                where = "is above it too" if check.mean > check.constraint.limit else f"is {check.mean:.4g}"
                 lines.append(
-                    f"{check.constraint.words}: can't be excluded to be {check.upper:.4g}; the mean of "
-                    f"{check.n} episodes {where}"
+                    f"{check.constraint.words}: {check.mean:.4g} observed in {check.n:,} episodes, which may come from "
+                    f"{check.upper:.4g}"
                 )
         return lines
 

@@ -4,13 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
-from saferl.certification.bounds import BOUNDS
 from saferl.certification.candidates import AUTOMATIC
-from saferl.certification.gate import Constraint
 from saferl.certification.episodes_needed import episodes_needed
+from saferl.certification.gate import Constraint
 from saferl.command_line import UsageError
 
 MARGINS = (0.25, 0.5, 0.75, 1.0)  # of the table
@@ -112,20 +108,3 @@ def _need(constraint: Constraint, choosable: bool, margin: float, power: float) 
         for name in names
     }
     return Need(constraint, margin, expected, episodes)
-
-
-def plan_table(plan: Plan) -> Table:
-    """Episodes of the test half by constraint, margin and bound."""
-    title = f"episodes that the test half needs, to pass with probability {100 * plan.power:g} %"
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for column in ("it must hold that", "delta", "margin", "if the truth is", "bound", "episodes"):
-        table.add_column(column, justify="left" if column in ("it must hold that", "bound") else "right")
-    last = None
-    for need in plan.needs:
-        for name, episodes in need.episodes.items():
-            first = need.constraint.words if need.constraint is not last else ""
-            last = need.constraint
-            needed = "more than 10,000,000" if episodes is None else f"{episodes:,}"
-            cells = (f"{need.constraint.delta:g}", f"{100 * need.margin:g} %", f"{need.expected:.4g}")
-            table.add_row(first, *cells, BOUNDS[name].label, needed)
-    return table

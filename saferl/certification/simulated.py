@@ -1,6 +1,6 @@
 """A certificate by rollouts: halves of seeds, candidates on the first, the test on the second."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,8 @@ from saferl.certification.settings import CertifyConfig
 from saferl.certification.subjects import Subject, Value
 from saferl.command_line import UsageError
 from saferl.evaluation.rollout import Episodes
+from saferl.progress_bar import Report
 from saferl.training.run_folder import file_name, read_json
-
-Report = Callable[[float, str], None]  # share that is done, what is being done
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,9 @@ def trial_of(config: CertifyConfig, env_kwargs: dict[str, Any], subject: Subject
         subject: the policy.
         half: episodes of each half.
         entropy: of the seeds, where the folder has none yet.
-    Raises: UsageError if the folder's test half is spent, or its split was made for something else.
+    Raises: UsageError if the folder's split was made for something else.
     """
     ledger = Ledger(certificate_folder(config, subject))
-    ledger.refuse_if_spent()
     origin = {"env": config.environment, "env_kwargs": env_kwargs, "episodes": 2 * half}
     if config.seed is not None:
         origin["entropy"] = str(config.seed)
@@ -118,11 +116,6 @@ def spend_test_half(trial: Trial, chosen: Candidate, report: Report) -> tuple[De
     keep = trial.ledger.folder / "test_episodes.json"
     episodes = trial.episodes(chosen.value, trial.split.test, keep, "test half", report)
     return decide(chosen.constraints, episodes.costs), episodes
-
-
-def opened_before(ledger: Ledger) -> bool:
-    """Whether a test of this folder was interrupted."""
-    return ledger.claim_file.exists() and not ledger.certificate_file.exists()
 
 
 def run_data(subject: Subject) -> dict[str, Any] | None:

@@ -1,0 +1,354 @@
+"""A certificate from recorded episodes: halves of a data set, importance-weighted bounds, fitted-Q estimates."""
+
+import dataclasses
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saferl.certification import off_policy
+from saferl.certification.bounds import BOUNDS, Moments
+from saferl.certification.certificate import origin_facts, verdict_facts
+from saferl.certification.densities import FITTED, LogDensity, fitted_behaviour, stated_behaviour, stochastic
+from saferl.certification.fitted_q import Features, fitted_q, unexplained_share
+from saferl.certification.gate import Check, Constraint, Decision
+from saferl.certification.ledger import Ledger, Split, file_digest, split_recorded
+from saferl.certification.off_policy import WeightedEpisodes, weighted_episodes
+from saferl.certification.settings import AUTO, CertifyConfig, horizon_of
+from saferl.certification.subjects import Subject, action_box
+from saferl.command_line import UsageError
+from saferl.offline_data import OfflineDataset
+from saferl.offline_data.hdf5 import load_hdf5, save_hdf5
+from saferl.offline_data.loading import load_dataset
+from saferl.policy import Policy
+from saferl.training.run_folder import environment_facts, read_json
+
+CANDIDATE, TEST = "candidate.hdf5", "test.hdf5"
+_ROWS = 40_000  # transitions of the candidate half that the fitted Q uses at most
+_DRAWS = 8  # actions for each start state of the test half
+Facts = dict[str, Any]
+
+
+def split_dataset(config: CertifyConfig) -> str:
+    """Split a data set's episodes into two files, once. Returns: a line that says what to do with them.
+
+    Raises: UsageError for what the user can mend.
+    """
+    if config.out is None:
+        raise UsageError("data= without policy= splits the data: give out=FOLDER for the two halves.")
+    folder = Path(config.out)
+    ledger = Ledger(folder)
+    if ledger.split_file.exists():
+        raise UsageError(f"{folder} holds a split already; its test half is what it is: take another folder.")
+    data = load_dataset(config.environment, config.data)
+    if data.n_episodes < 4:
+        raise UsageError(f"{data.source}: {data.n_episodes} episodes can't be split; at least 4 are needed.")
+    entropy = secrets.randbits(128) if config.seed is None else config.seed
+    origin: Facts = {"data": data.source, "env": config.environment, "episodes": data.n_episodes}
+    split = split_recorded(entropy, data.n_episodes, origin)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, chosen in ((CANDIDATE, split.candidate), (TEST, split.test)):
+        save_hdf5(data.select(np.array(chosen)), folder / name)
+        origin[name] = file_digest(folder / name)
+    split = dataclasses.replace(split, origin={**split.origin, **origin})
+    ledger.split(origin, lambda: split)  # last: a folder with split.json is whole
+    return (
+        f"written: {folder}/ with {CANDIDATE} ({len(split.candidate)} episodes) and {TEST} ({len(split.test)}).\n"
+        f"Train and choose with the first only: python -m saferl.train env={config.env} "
+        f"data.path={folder / CANDIDATE}\nThen: python -m saferl.certify policy=RUN env={config.env} data={folder} "
+        "behaviour=... cost_limit=..."
+    )
+
+
+@dataclass(frozen=True)
+class Half:
+    """One half of the data under the policy that is certified.
+
+    Attributes:
+        data: its episodes; horizon: steps after which an episode is cut.
+        weights: None where no density of the behaviour is known.
+        unfinished: episodes whose recording stopped before they ended.
+    """
+
+    data: OfflineDataset
+    horizon: int
+    weights: WeightedEpisodes | None
+    unfinished: int
+
+    @property
+    def starts(self) -> NDArray[np.float32]:
+        """First observations (E, obs_dim)."""
+        return self.data.observations[self.data.episode_starts]
+
+
+def certify_recorded(config: CertifyConfig, env_kwargs: Facts, subject: Subject) -> tuple[Facts, tuple[Check, ...]]:
+    """The test on the recorded test half, once; writes the certificate into the folder of the split.
+
+    Returns: the certificate and its checks.
+    Raises: UsageError for what the user can mend.
+    """
+    assert config.data is not None
+    ledger = Ledger(Path(config.data))
+    if not ledger.split_file.exists():
+        raise UsageError(
+            f"data={config.data} is not split yet: python -m saferl.certify env={config.env} data={config.data} "
+            "out=FOLDER, then train on FOLDER/candidate.hdf5 and give data=FOLDER."
+        )
+    ledger.refuse_if_spent()
+    split = ledger.read_split()
+    horizon = horizon_of(config.environment, env_kwargs)
+    if horizon is None:
+        raise UsageError(
+            f"{config.env} has no limit on the steps of an episode; give env_kwargs={{max_episode_steps:N}}."
+        )
+    candidate_data = _read(ledger, split, CANDIDATE)
+    policy, behaviour = _densities(config, env_kwargs, subject, candidate_data)
+    candidate = _half(candidate_data, horizon, policy, behaviour)
+    constraints, _ = config.constraints(config.step_cost_max * horizon)
+    chosen = [_chosen(config, each, candidate, len(split.test)) for each in constraints]
+    ledger.open_test(
+        {
+            "kind": "recorded",
+            "policy": subject.fingerprint,
+            "settings": {key: value for key, value in dataclasses.asdict(config).items() if key != "device"},
+            "choices": [[dataclasses.asdict(each), clip] for each, clip in chosen],
+            "split": split.digest,
+        }
+    )
+    half = _half(_read(ledger, split, TEST), horizon, policy, behaviour)
+    faults = _faults(config, subject, candidate, half)
+    checks = tuple(_check(each, clip, half, config.step_cost_max, faults) for each, clip in chosen)
+    decision = Decision(checks)
+    estimates = _estimates(config, constraints, chosen, checks, half, faults)
+    estimates.append(_fitted(config, candidate, half, policy if behaviour is not None else subject.make(None)))
+    facts: Facts = {
+        **verdict_facts(decision.verdict, decision.reasons, config, [each for each, _ in chosen]),
+        "checks": [check.as_facts() for check in checks],
+        **origin_facts(config, subject, env_kwargs),
+        "off_policy": {"estimates": estimates, "facts": _numbers(half, chosen)},
+        "split": {"sha256": split.digest, **split.origin},
+        "assumptions": _assumptions(config, subject),
+        "environment": environment_facts(),
+    }
+    ledger.close_test(facts)
+    return facts, checks
+
+
+def _read(ledger: Ledger, split: Split, name: str) -> OfflineDataset:
+    path = ledger.folder / name
+    if not path.is_file() or file_digest(path) != split.origin.get(name):
+        raise UsageError(f"{path} is not the file that was split; split the data anew: out=FOLDER.")
+    return load_hdf5(path)
+
+
+def _densities(
+    config: CertifyConfig, env_kwargs: Facts, subject: Subject, candidate: OfflineDataset
+) -> tuple[Policy, LogDensity | None]:
+    policy = subject.make(None)
+    if config.behaviour is None:
+        return policy, None
+    noisy = stochastic(policy, action_box(config.environment, env_kwargs), config.policy_noise)
+    if config.behaviour == FITTED:
+        return noisy, fitted_behaviour(candidate.observations, candidate.actions)
+    return noisy, stated_behaviour(config.behaviour)
+
+
+def _half(data: OfflineDataset, horizon: int, policy: Any, behaviour: LogDensity | None) -> Half:
+    lengths = data.episode_lengths
+    unfinished = int((~data.terminals[data.episode_ends - 1] & (lengths < horizon)).sum())
+    if behaviour is None:
+        return Half(data, horizon, None, unfinished)
+    ratios = policy.log_density(data.observations, data.actions) - behaviour(data.observations, data.actions)
+    try:
+        return Half(data, horizon, weighted_episodes(ratios, data.costs, lengths, horizon), unfinished)
+    except ValueError as error:
+        raise UsageError(f"{data.source}: {error}") from error
+
+
+def _scores(constraint: Constraint, clip: float, weights: WeightedEpisodes, step_cost: float) -> NDArray[np.float64]:
+    if constraint.kind == "mean":
+        return off_policy.safe_scores(weights, clip, step_cost)
+    return off_policy.safe_events(weights, clip, constraint.event_limit)
+
+
+def _chosen(config: CertifyConfig, constraint: Constraint, candidate: Half, n: int) -> tuple[Constraint, float]:
+    """Bound and clip that are predicted to be tightest on the test half of n episodes: chosen on the candidate half."""
+    names = off_policy.LOWER_BOUNDS if config.bound == AUTO else (config.bound,)
+    if any(BOUNDS[name].events_only for name in names):
+        raise UsageError(f"bound={config.bound} is for events; weighted ones: {', '.join(off_policy.LOWER_BOUNDS)}.")
+    if candidate.weights is None:
+        return dataclasses.replace(constraint, bound=names[0]), 1.0
+    best: tuple[float, Constraint, float] | None = None
+    for clip in off_policy.CLIPS:
+        scores = _scores(constraint, clip, candidate.weights, config.step_cost_max)
+        for name in names:
+            upper = off_policy.upper_from_saved(name, scores, constraint.delta, constraint.high, clip, n)
+            if best is None or upper < best[0]:
+                best = (upper, dataclasses.replace(constraint, bound=name), clip)
+    assert best is not None
+    return best[1], best[2]
+
+
+def _faults(config: CertifyConfig, subject: Subject, candidate: Half, test: Half) -> list[str]:
+    """Why no bound holds here; empty if one does."""
+    found = []
+    if config.behaviour is None:
+        found.append("no density of the behaviour is stated (behaviour=)")
+    if config.behaviour == FITTED:
+        found.append("the density of the behaviour is fitted, an estimate itself")
+    if subject.run is not None and not _trained_on(subject, candidate.data):
+        found.append("the run was not trained on candidate.hdf5, so that it may know the test half")
+    if test.unfinished:
+        found.append(f"{test.unfinished} of {test.data.n_episodes} recordings stop before their episode ends")
+    return found
+
+
+def _trained_on(subject: Subject, candidate: OfflineDataset) -> bool:
+    """Whether every episode that a run was trained on is of the candidate half, by return and cost."""
+    assert subject.run is not None
+    data = read_json(subject.run.data)
+    returns, costs = candidate.episode_returns()
+    known = {(round(float(gain), 6), round(float(cost), 6)) for gain, cost in zip(returns, costs)}
+    return all((gain, cost) in known for gain, cost in zip(data["returns"], data["costs"]))
+
+
+def _check(constraint: Constraint, clip: float, half: Half, step_cost: float, faults: Sequence[str]) -> Check:
+    """The bound of one constraint on the test half; none where there are faults."""
+    if half.weights is None:
+        values = constraint.sample(half.data.episode_returns()[1])
+        moments = Moments.of(values)
+        return Check(constraint, moments.mean, moments.variance, moments.n, None, f"no bound: {'; '.join(faults)}")
+    scores = _scores(constraint, clip, half.weights, step_cost)
+    moments = Moments.of(scores)
+    estimate = float(_weighted(constraint, half.weights)(np.ones((1, moments.n)))[0])
+    if faults:
+        return Check(constraint, estimate, moments.variance, moments.n, None, f"no bound: {'; '.join(faults)}")
+    upper = off_policy.upper_from_saved(constraint.bound, scores, constraint.delta, constraint.high, clip)
+    return Check(constraint, estimate, moments.variance, moments.n, upper)
+
+
+def _weighted(constraint: Constraint, weights: WeightedEpisodes) -> Any:
+    """The self-normalised estimate (B,) of counts (B, E)."""
+    if constraint.kind == "mean":
+        return lambda counts: off_policy.weighted(weights, counts)
+    final = WeightedEpisodes(weights.log_weights[:, -1:], constraint.sample(weights.totals)[:, None])
+    return lambda counts: off_policy.weighted(final, counts)
+
+
+def _estimates(
+    config: CertifyConfig,
+    constraints: Sequence[Constraint],
+    chosen: Sequence[tuple[Constraint, float]],
+    checks: Sequence[Check],
+    half: Half,
+    faults: Sequence[str],
+) -> list[Facts]:
+    """A row for each estimate and bound by importance sampling."""
+    rows: list[Facts] = []
+    if half.weights is None:
+        return rows
+    weights, n = half.weights, half.data.n_episodes
+    exact = config.behaviour != FITTED
+    unbiased = "unbiased, but a few large weights may carry it" if exact else "biased: the density is fitted"
+    for constraint, (bounded, clip), check in zip(constraints, chosen, checks):
+        of = "cost of an episode" if constraint.kind == "mean" else "share of events"
+        samples = {"importance sampling": weights.weights[:, -1] * constraint.sample(weights.totals)}
+        if constraint.kind == "mean":
+            samples["per-decision importance sampling"] = off_policy.per_decision(weights)
+        for name, values in samples.items():
+            ends = off_policy.resampled_interval(lambda counts, v=values: counts @ v / n, n)
+            rows.append(_row(name, of, float(values.mean()), ends, False, unbiased))
+        ends = off_policy.resampled_interval(_weighted(constraint, weights), n)
+        words = "consistent, but biased for a finite number of episodes"
+        rows.append(_row("weighted importance sampling", of, check.mean, ends, False, words))
+        if check.upper is not None:
+            label = f"upper bound, weights clipped at {clip:g}, {BOUNDS[bounded.bound].label}"
+            held = (
+                "Student's t: approximate" if BOUNDS[bounded.bound].approximate else "holds if the assumptions below do"
+            )
+            rows.append(_row(label, of, check.upper, None, not BOUNDS[bounded.bound].approximate, held))
+        else:
+            rows.append(_row("upper bound", of, None, None, False, f"none: {'; '.join(faults)}"))
+    return rows
+
+
+def _row(
+    method: str, of: str, estimate: float | None, ends: tuple[float, float] | None, is_bound: bool, validity: str
+) -> Facts:
+    return {
+        "method": method,
+        "of": of,
+        "estimate": estimate,
+        "interval": None if ends is None else list(ends),
+        "is_bound": is_bound,
+        "validity": validity,
+    }
+
+
+def _fitted(config: CertifyConfig, candidate: Half, test: Half, policy: Policy) -> Facts:
+    """The fitted-Q estimate: fitted on the candidate half, averaged over the starts of the test half."""
+    data, generator = candidate.data, np.random.default_rng(0)
+    rows = generator.choice(len(data), min(_ROWS, len(data)), replace=False)
+    pairs = np.concatenate([data.observations[rows], data.actions[rows]], axis=1)
+    features = Features.fitted(pairs, seed=0)
+    ahead = np.concatenate([data.next_observations[rows], policy.act(data.next_observations[rows])], axis=1)
+    matrix, following = features(pairs), features(ahead)
+    costs, top = data.costs[rows].astype(np.float64), config.step_cost_max
+    weights = fitted_q(matrix, following, costs, data.terminals[rows], candidate.horizon, top)
+    later = np.clip(following @ weights, 0, top * candidate.horizon) * ~data.terminals[rows]
+    left = unexplained_share(matrix, costs + later, weights)
+    starts = np.repeat(test.starts, _DRAWS, axis=0)
+    values = features(np.concatenate([starts, policy.act(starts)], axis=1)) @ weights
+    per_episode = np.clip(values, 0, top * candidate.horizon).reshape(-1, _DRAWS).mean(axis=1)
+    ends = off_policy.resampled_interval(lambda counts: counts @ per_episode / len(per_episode), len(per_episode))
+    words = (
+        "nothing bounds its error; the interval is over starts only; the fit leaves "
+        f"{100 * left:.1f} % of the targets' variance"
+    )
+    return _row("fitted-Q evaluation", "cost of an episode", float(per_episode.mean()), ends, False, words)
+
+
+def _numbers(half: Half, chosen: Sequence[tuple[Constraint, float]]) -> Facts:
+    """What tells how far weights can be trusted."""
+    returns, costs = half.data.episode_returns()
+    facts: Facts = {
+        "episodes of the test half": half.data.n_episodes,
+        "their mean return and cost, of the behaviour": f"{returns.mean():.4g} and {costs.mean():.4g}",
+    }
+    if half.weights is not None:
+        final = half.weights.weights[:, -1]
+        clip = max(clip for _, clip in chosen)
+        facts |= {
+            "effective episodes, (sum w)^2 / sum w^2": f"{half.weights.effective_episodes:.1f}",
+            "mean weight of an episode (1 if the density is right)": f"{final.mean():.4g}",
+            "greatest weight": f"{final.max():.4g}",
+            f"weights above the clip of {clip:g}": f"{100 * float((final > clip).mean()):.1f} %",
+        }
+    return facts
+
+
+def _assumptions(config: CertifyConfig, subject: Subject) -> list[str]:
+    """What a bound from recorded episodes rests on."""
+    lines = [
+        "A verdict rests on bounds only. Importance-weighted and fitted-Q estimates are shown, and release nothing.",
+        "The recorded actions were drawn independently from the stated density, given the observation alone, and are "
+        "recorded as drawn, not as the environment clipped them. A mixture of policies that is drawn once per episode "
+        "has no such density.",
+        "Episodes are independent, start as the deployment's do, and are recorded to their end.",
+        f"No step costs more than {config.step_cost_max:g}. Weights are clipped where that can only raise the bound.",
+        "The test half had no part in making or choosing the policy, and is used once, by one policy.",
+    ]
+    if config.policy_noise is not None:
+        lines.append(
+            f"What is certified is the policy with Gaussian noise of standard deviation {config.policy_noise:g} on its "
+            "actions (scaled to [-1, 1]), not the policy without."
+        )
+    if subject.run is None:
+        lines.append(
+            "That the policy was made without the test half is stated by whoever certifies; it can't be checked."
+        )
+    return lines
