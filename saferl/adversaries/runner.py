@@ -1,0 +1,216 @@
+"""A comparison of attacks on one victim: prepare critics, evaluate each adversary at each eps on the same starts.
+
+What is done lies in the folder, a file for each adversary and eps, so that a comparison that was stopped goes on.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+
+from saferl.adversaries.attacks import Attack, AttackedPolicy
+from saferl.adversaries.catalogue import ADVERSARIES, Means, make_attack, make_turn, needs_critics, needs_fit
+from saferl.adversaries.config import AttackConfig
+from saferl.adversaries.critics import (
+    Critics,
+    FittedCritics,
+    NoisyPolicy,
+    agreement,
+    cost_threshold,
+    fitted_critics,
+    transitions,
+)
+from saferl.adversaries.learned import AdversaryEnvs, load_adversary, train_adversary
+from saferl.adversaries.targets import successes, target_named
+from saferl.adversaries.threat import Normaliser, Threat, Units
+from saferl.adversaries.trajectories import Recorder, Trajectory
+from saferl.adversaries.victim import Victim
+from saferl.envs import full_id
+from saferl.evaluation.report import Facts, evaluation_facts
+from saferl.evaluation.scores import reference_returns
+from saferl.evaluation.statistics import rate_interval
+from saferl.training.run_evaluation import POINT_ROBOT, Protocol
+from saferl.training.run_folder import read_json, write_json
+
+CLEAN = "none"  # the adversary that does nothing
+PATHS = 6  # episodes whose way is kept for the picture
+# Starts of the evaluation are never those that something was fitted to.
+REFERENCE_SEED, CRITIC_SEED, LEARNING_SEED = 10_000_000, 20_000_000, 30_000_000
+
+Report = Callable[[float, str], None]  # share of the work that is done, what is being done
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is known before the first attack."""
+
+    protocol: Protocol
+    units: Units
+    means: Means
+    about: Facts  # units, critics and their quality, for the report
+
+
+class Comparison:
+    """Attacks on one victim.
+
+    Args:
+        config: the settings.
+        victim: under attack.
+        env_id: where it acts.
+        folder: for the results.
+        report: is told how far it is.
+    """
+
+    def __init__(self, config: AttackConfig, victim: Victim, env_id: str, folder: Path, report: Report) -> None:
+        self.config, self.victim, self.env_id, self.folder = config, victim, env_id, folder
+        self._report = report
+        self._jobs = [(CLEAN, 0.0)] + [(name, eps) for name in config.adversaries for eps in config.radii]
+
+    def run(self) -> list[Facts]:
+        """Do what is missing; the results of all, the clean one first."""
+        (self.folder / "results").mkdir(parents=True, exist_ok=True)
+        if any(not self._path(*job).exists() for job in self._jobs):
+            prepared = self._prepared()
+            for index, job in enumerate(self._jobs):
+                path = self._path(*job)
+                self._done = index + 1
+                if not path.exists():
+                    write_json(path, self._result(*job, prepared))
+        return [read_json(self._path(*job)) for job in self._jobs]
+
+    def _tell(self, share: float, doing: str) -> None:
+        """Report; the preparation counts as one job."""
+        self._report((self._done + share) / (len(self._jobs) + 1), doing)
+
+    def _path(self, name: str, eps: float) -> Path:
+        return self.folder / "results" / f"{name}-{eps:g}.json"
+
+    def _prepared(self) -> Prepared:
+        self._done = 0
+        config = self.config
+        protocol = Protocol(
+            episodes=config.episodes,
+            seed=config.seed,
+            cost_limits=config.limits,
+            num_envs=config.num_envs,
+            vectorization=config.vectorization,
+            env_kwargs=config.env_kwargs,
+        )
+        names, chosen = config.adversaries, config.objective
+        asked = any(needs_critics(name, chosen) for name in names)
+        reference: list[Trajectory] = []
+        if asked or self.victim.normaliser is None:
+            self._tell(0, "clean episodes of the victim")
+            reference = self._reference(protocol)
+        normaliser = self.victim.normaliser or Normaliser.from_observations(
+            np.concatenate([each.observations for each in reference]),
+            f"mean and standard deviation over {len(reference)} clean episodes of the victim",
+        )
+        units = Units(normaliser, self.victim.device)
+        about: Facts = {"units": normaliser.source, "constant_dimensions": int((normaliser.scale == 0).sum())}
+        means = Means(victim=self.victim, objective=config.objective, ascent=config.ascent, queries=config.queries)
+        if asked:
+            critics = self._critics(protocol, units, any(needs_fit(name, chosen) for name in names))
+            discount = config.critics.discount
+            about["critics"] = critics.source
+            about["critics_agreement"] = agreement(critics, reference, self.victim, discount)
+            threshold = cost_threshold(critics, reference, self.victim)
+            means = replace(means, critics=critics, threshold=threshold)
+        return Prepared(protocol, units, means, about)
+
+    def _reference(self, protocol: Protocol) -> list[Trajectory]:
+        recorder = Recorder()
+        count, seed = self.config.reference_episodes, self.config.seed + REFERENCE_SEED
+        replace(protocol, episodes=count, seed=seed).run(self.victim.policy, self.env_id, recorder)
+        return recorder.trajectories()
+
+    def _critics(self, protocol: Protocol, units: Units, fit: bool) -> Critics:
+        """The victim's own where it brings them and they are wanted, else fitted ones."""
+        own = self.victim.critics if self.config.critics.source == "auto" else None
+        if own is not None and not fit:
+            return own
+        settings, seed = self.config.critics, self.config.seed + CRITIC_SEED
+        source = f"fitted: {settings.updates} updates on {settings.episodes} noisy episodes of the victim"
+        path = self.folder / "critics.safetensors"
+        if path.exists():
+            network = FittedCritics(units, self.victim.act_dim, settings.hidden)
+            network.load_state_dict(load_file(path))
+            network.requires_grad_(False)
+        else:
+            self._tell(0.1, "noisy episodes of the victim")
+            noisy = NoisyPolicy(self.victim, settings.noise)
+            recorder = Recorder(lambda: noisy.own)
+            replace(protocol, episodes=settings.episodes, seed=seed).run(noisy, self.env_id, recorder)
+            data = transitions(recorder.trajectories(), self.victim)
+            network = fitted_critics(
+                data, units, settings, seed, lambda share: self._tell(0.3 + 0.7 * share, "critics")
+            )
+            temporary = path.with_name(f".{path.name}.tmp")
+            save_file(network.state_dict(), temporary)
+            temporary.replace(path)
+        fitted = network.as_critics(source)
+        if own is None:
+            return fitted
+        return Critics(own.reward, own.cost, fitted.value, fitted.robust, f"{own.source}; V and robust Q {source}")
+
+    def _result(self, name: str, eps: float, prepared: Prepared) -> Facts:
+        """One evaluation."""
+        threat = Threat(prepared.units, eps, self.config.norm)
+        label = "the clean victim" if name == CLEAN else f"{name}, eps {eps:g}"
+        self._tell(0, label)
+        started = time.perf_counter()
+        attack = self._attack(name, threat, prepared, label)
+        trained = time.perf_counter() - started
+        attacked, recorder = AttackedPolicy(self.victim, threat, attack), Recorder()
+        queries, started = self.victim.queries, time.perf_counter()
+        self._tell(0.9 if ADVERSARIES.get(name) and ADVERSARIES[name].learned else 0.05, label)
+        episodes = prepared.protocol.run(attacked, self.env_id, recorder)
+        trajectories = recorder.trajectories()
+        facts: Facts = {
+            "adversary": name,
+            "eps": eps,
+            **evaluation_facts(episodes, reference_returns(self.env_id), prepared.protocol.limits(self.env_id)),
+            "seconds": {
+                "training": trained,
+                "adversary": attacked.seconds,
+                "evaluation": time.perf_counter() - started,
+            },
+            "attacked_observations": attacked.attacked,
+            "queries": self.victim.queries - queries,
+            "about": prepared.about,
+        }
+        if self.config.target is not None:
+            reached = successes(target_named(self.config.target), trajectories)
+            low, high = rate_interval(int(reached.sum()), len(reached))
+            facts["target"] = {"name": self.config.target, "rate": float(reached.mean()), "low": low, "high": high}
+            facts["per_episode"]["target"] = reached.tolist()
+        if full_id(self.env_id) == POINT_ROBOT:
+            facts["paths"] = _paths(trajectories)
+        return facts
+
+    def _attack(self, name: str, threat: Threat, prepared: Prepared, label: str) -> Attack:
+        if name == CLEAN:
+            return make_attack("random", threat, prepared.means)  # with eps 0 it isn't asked
+        kind = ADVERSARIES[name]
+        if kind.goal is None:
+            return make_attack(name, threat, prepared.means)
+        turn = make_turn(name, threat, prepared.means)
+        path = self.folder / "adversaries" / f"{name}-{threat.eps:g}.zip"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            seed, settings = self.config.seed + LEARNING_SEED, self.config.learned
+            arguments = prepared.protocol.arguments(self.env_id)
+            envs = AdversaryEnvs(self.env_id, arguments, self.victim, threat, turn, kind.goal, settings.envs, seed)
+            try:
+                train_adversary(envs, settings, path, seed, lambda share: self._tell(0.9 * share, f"{label}: training"))
+            finally:
+                envs.close()
+        return load_adversary(path, threat, turn)
+
+
+def _paths(episodes: Sequence[Trajectory]) -> list[list[list[float]]]:
+    """Positions of PointRobot in the first few episodes, to a millimetre."""
+    return [np.round(each.observations[:, :2].astype(float), 3).tolist() for each in episodes[:PATHS]]

@@ -1,0 +1,168 @@
+"""python -m saferl.attack: what observation attacks do to a policy, on the same starts; --help is the manual."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from saferl.adversaries.catalogue import ADVERSARIES
+from saferl.adversaries.config import AttackConfig, parse_attack, plain
+from saferl.adversaries.figures import eps_curves, robot_paths
+from saferl.adversaries.loading import load_victim
+from saferl.adversaries.report import attack_tables, findings, report_text
+from saferl.adversaries.runner import Comparison, Report
+from saferl.adversaries.targets import TARGETS
+from saferl.command_line import UsageError, check_flags, composed, guarded, run_hydra
+from saferl.evaluation.report import Facts, show
+from saferl.training.config import device_named
+from saferl.training.run_folder import environment_facts, make_folder, write_atomically, write_json
+
+SETTINGS = "attack.yaml"
+
+
+def adversaries_for_help() -> str:
+    """The adversaries, one a line."""
+    return "\n".join(f"                {name:{12}} {kind.about}" for name, kind in ADVERSARIES.items()) + "\n"
+
+
+OmegaConf.register_new_resolver("adversaries", lambda *_: adversaries_for_help(), replace=True)
+OmegaConf.register_new_resolver("attack_targets", lambda *_: ", ".join(TARGETS), replace=True)
+
+
+def attack(config: AttackConfig, folder: Path | None) -> None:
+    """Compare, write results, pictures and report, and print the tables.
+
+    Args:
+        config: the settings.
+        folder: of a comparison to go on with; None: a new one.
+    Raises: UsageError for what the user can mend; SystemExit(130) after Ctrl-C.
+    """
+    try:
+        limit = config.limits[0] if config.limits is not None and len(config.limits) == 1 else None
+        victim, env_id = load_victim(
+            config.victim,
+            config.env,
+            env_kwargs=config.env_kwargs,
+            statistics=config.statistics,
+            black_box=config.black_box,
+            cost_limit=limit,
+            device=device_named(config.device),
+        )
+    except (ValueError, gymnasium.error.Error) as error:
+        raise UsageError(str(error)) from error
+    if folder is None:
+        folder = make_folder(config.out, env_id, f"attack-{_short(config.victim)}", config.seed)
+        write_json(folder / "environment.json", environment_facts())
+        write_atomically(folder / SETTINGS, yaml.safe_dump(plain(config), sort_keys=False).encode())
+    kind = "gradients known" if victim.white_box else "a black box: slopes are estimated from its answers"
+    print(f"{victim.name} on {env_id}: {kind}; folder {folder}", flush=True)
+    try:
+        with _progress() as report:
+            results = Comparison(config, victim, env_id, folder, report).run()
+    except KeyboardInterrupt:
+        print(f"saferl.attack: stopped; resume={folder} goes on.", file=sys.stderr)
+        raise SystemExit(130) from None
+    _write(results, f"{_short(config.victim)} on {env_id}", config, folder)
+
+
+def _write(results: list[Facts], title: str, config: AttackConfig, folder: Path) -> None:
+    pictures = ["curves.png"]
+    eps_curves(results, folder / "curves.png", f"Attacks on {title}")
+    if "paths" in results[0]:
+        pictures.append("paths.png")
+        robot_paths(results, folder / "paths.png", f"{title}: under attack (colour) and clean (grey)")
+    write_json(folder / "attacks.json", results)
+    page = report_text(results, title, plain(config), pictures)
+    write_atomically(folder / "report.md", page.encode())
+    show(*attack_tables(results, title))
+    for line in findings(results):
+        print(line)
+    print(f"written: {folder}/ with report.md, attacks.json, {', '.join(pictures)}")
+
+
+def _short(victim: str) -> str:
+    """A name for folders and titles: a run's agent, a file's stem, a function's name."""
+    if ":" in victim:
+        return victim.rpartition(":")[2]
+    path = Path(victim)
+    return path.stem if path.suffix else path.resolve().parent.name
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    """A bar with the time left on a terminal; elsewhere a line for each new piece of work."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    last = ""
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("start", total=1.0)
+
+        def report(share: float, doing: str) -> None:
+            nonlocal last
+            bar.update(task, completed=share, description=doing)
+            if not console.is_terminal and doing != last:
+                print(f"{share:6.1%} {doing}", file=sys.stderr, flush=True)
+            last = doing
+
+        yield report
+
+
+def settings_for(values: Mapping[str, Any]) -> tuple[AttackConfig, Path | None]:
+    """The settings, and the folder if an old comparison goes on with its own.
+
+    Raises: UsageError if the folder holds none.
+    """
+    if not values.get("resume"):
+        return parse_attack(values), None
+    folder = Path(str(values["resume"]))
+    try:
+        saved = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        reason = type(error).__name__
+        raise UsageError(f"resume={folder}: no comparison there, {SETTINGS} can't be read ({reason}).") from error
+    if not isinstance(saved, dict):
+        raise UsageError(f"resume={folder}: {SETTINGS} does not hold settings.")
+    return parse_attack(saved), folder
+
+
+def job(settings: DictConfig) -> None:
+    """One comparison from Hydra's settings."""
+    attack(*settings_for(OmegaConf.to_container(settings, resolve=True)))  # type: ignore[arg-type]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    return guarded("attack", lambda: _main(words))
+
+
+def _main(words: list[str]) -> int:
+    flags = check_flags(words)
+    if flags.multirun:
+        raise UsageError("attack takes no -m; adversaries and eps are lists, and a victim is attacked at a time.")
+    if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
+        keys = [word.split("=")[0].lstrip("+~") for word in flags.overrides]
+        others = [key for key in keys if key != "resume" and not key.startswith("hydra")]
+        if "resume" in keys and others:
+            raise UsageError(f"resume= goes on with the settings that the comparison has; leave out {others[0]}=.")
+        settings_for(OmegaConf.to_container(composed("attack", flags.overrides)))  # type: ignore[arg-type]
+    run_hydra("attack", flags, job)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
