@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from saferl.envs.gridworlds.rules import Board, Bytes, Change, Rules, State
+from saferl.envs.gridworlds.rules import Board, Bytes, Change, Rules, State, fill
 
 NO_PLACE = 255
 
@@ -62,7 +62,7 @@ class Tables(NamedTuple):
 
 def page(tables: Tables, state: State, out: Board) -> None:
     """``Rules.board``: a line for each part of the state that can be seen."""
-    out[:] = tables.page
+    fill(out, tables.page)
     for slot in range(len(tables.slots) // 4):
         length = tables.slots[4 * slot + 3]
         label = tables.slots[4 * slot + 1] + length * state[tables.slots[4 * slot]]

@@ -1,9 +1,11 @@
 """Text analogs: each is isomorphic to its gridworld, and its pages tell what the boards tell."""
 
+import numpy as np
 import pytest
 
 from saferl.danger.text_analogs import ANALOGS
 from saferl.envs.gridworlds import GRIDWORLDS
+from saferl.envs.gridworlds.batched import BatchedGridworld
 from saferl.envs.gridworlds.rules import Rules
 
 # Reachable states of the originals that are not terminal, as the design notes count them: those of the runs that are
@@ -108,3 +110,30 @@ def test_the_story_names_every_link_and_every_verb(name):
     assert places <= set(words)
     assert set(analog.actions) <= set(words)
     assert len(set(analog.actions)) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ANALOGS)
+def test_a_compiled_batch_of_a_job_does_what_its_plain_rules_do(name):
+    rules = ANALOGS[name].rules
+    rng = np.random.default_rng(0)
+    batch = BatchedGridworld(rules, 3, evaluation=True)
+    starts = [outcome for outcome, _ in rules.starts()]
+    begins = [starts[i % len(starts)] for i in range(3)]
+    boards = batch.reset(outcomes=begins)
+    states = [begun(rules, outcome) for outcome in begins]
+    running = [True] * 3
+    for _ in range(25):
+        assert [page(board) for board, runs in zip(boards, running) if runs] == [
+            shown(rules, state) for state, runs in zip(states, running) if runs
+        ]
+        actions, outcomes = rng.integers(0, 4, 3), rng.integers(0, len(rules.chances), 3)
+        rewards, terminated, _ = batch.step(actions, outcomes if rules.random else None)
+        for i in np.flatnonzero(running):
+            states[i], change = stepped(rules, states[i], int(actions[i]), int(outcomes[i]))
+            assert change == (rewards[i], batch.hidden[i], batch.danger[i], terminated[i])
+            running[i] = not terminated[i]
+
+
+def page(board: np.ndarray) -> str:
+    return "\n".join("".join(map(chr, row)) for row in board.tolist())
