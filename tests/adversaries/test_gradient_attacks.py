@@ -125,13 +125,13 @@ def test_random_is_weaker_than_one_step_and_one_step_than_several_on_a_convex_ob
 def test_the_critic_is_asked_at_the_true_state_and_the_gradient_flows_through_the_policy():
     """Q(s, a) = s_0 a + 5 s_1: a critic that looked at the manipulated state would be misled by the second term."""
     weights = np.array([[1.0, -0.5]])
-    victim, ball, true = linear_victim(weights, limit=1), threat(2, 0.1), observations(30, 2)
+    victim, ball, true = linear_victim(weights, limit=20), threat(2, 0.1), observations(30, 2)
     true[:, 0] = np.where(true[:, 0] > 0, 1, -1)
     asked = []
 
     def critic(states, actions):
         asked.append((states, states.requires_grad))
-        return states[:, 0] * actions[:, 0] + 5 * states[:, 1]
+        return 20 * states[:, 0] * actions[:, 0] + 5 * states[:, 1]
 
     deltas = attack("mc", victim, ball, critics=critics(cost=critic)).perturbations(true)
     assert len(asked) > 10
