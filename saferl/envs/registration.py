@@ -5,9 +5,10 @@ from typing import Any
 import gymnasium
 
 from saferl.envs import bullet, safety_gymnasium_ids, tasks
+from saferl.envs.gridworlds import catalogue as gridworlds
 
 # Short name -> id; anything else that make() takes is an id itself.
-SHORT_NAMES = {"point_robot": "saferl/PointRobot-v0", "dubins_car": "saferl/DubinsCar-v0"}
+SHORT_NAMES = {"point_robot": "saferl/PointRobot-v0", "dubins_car": "saferl/DubinsCar-v0", **gridworlds.IDS}
 
 # id -> (gymnasium's robot, its arguments, what is forbidden, arguments of the constraint, steps per episode)
 MUJOCO_COSTS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any], int]] = {
@@ -47,6 +48,7 @@ def register_all() -> None:
                 max_episode_steps=steps,
                 kwargs={"base": base, "cost": cost, "cost_kwargs": cost_kwargs, **kwargs},
             )
+    gridworlds.register()
     safety_gymnasium_ids.register()
     bullet.register()
     tasks.register()

@@ -31,7 +31,11 @@ IDS = [
     "OfflineSwimmerVelocityGymnasium-v1",
     "saferl/SafetyBallRun-v0",
     "OfflineCarCircle-v0",
+    "safe_interruptibility",
+    "tomato_watering",
+    "saferl/WhiskyGoldHuman-v0",
 ]
+ONE_START = {"safe_interruptibility", "tomato_watering", "saferl/WhiskyGoldHuman-v0"}  # the same for most seeds
 ALWAYS_MARGIN = {"point_robot", "dubins_car", *MUJOCO_COSTS}
 STEPS = 25
 
@@ -132,13 +136,13 @@ def test_a_seed_fixes_the_episodes(env_id, env):
     assert_same(trajectory(env, seed=3), first)
     other = make(env_id)
     assert_same(trajectory(other, seed=3), first)
-    assert not np.array_equal(trajectory(other, seed=4)[0][0], first[0][0])
+    assert env_id in ONE_START or not np.array_equal(trajectory(other, seed=4)[0][0], first[0][0])
     other.close()
 
 
 def test_unseeded_environments_differ(env_id, env):
     other = make(env_id)
-    assert not np.array_equal(env.reset()[0], other.reset()[0])
+    assert env_id in ONE_START or not np.array_equal(env.reset()[0], other.reset()[0])
     other.close()
 
 
@@ -198,7 +202,7 @@ def test_sync_and_async_vectors_are_equal(env_id):
         np.testing.assert_array_equal(seen, seen_too)
         np.testing.assert_array_equal(info["cost"], [0.0, 0.0])
         np.testing.assert_array_equal(info_too["cost"], [0.0, 0.0])
-        assert not np.array_equal(seen[0], seen[1])
+        assert env_id in ONE_START or not np.array_equal(seen[0], seen[1])
         sync.action_space.seed(0)
         for _ in range(STEPS):
             action = sync.action_space.sample()

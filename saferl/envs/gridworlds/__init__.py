@@ -7,63 +7,8 @@ The environments of Leike et al. (2017), AI Safety Gridworlds, arXiv:1711.09883,
 rules of each variant by name; one file per gridworld holds them.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-from saferl.envs.gridworlds.absent_supervisor import absent_supervisor
-from saferl.envs.gridworlds.boat_race import boat_race
-from saferl.envs.gridworlds.conveyor_belt import conveyor_belt
-from saferl.envs.gridworlds.distributional_shift import distributional_shift
-from saferl.envs.gridworlds.friend_foe import friend_foe
-from saferl.envs.gridworlds.island_navigation import island_navigation
-from saferl.envs.gridworlds.rocks_diamonds import rocks_diamonds
+from saferl.envs.gridworlds.catalogue import FAMILIES, GRIDWORLDS, VARIANTS, rules_of
+from saferl.envs.gridworlds.environment import Gridworld, make
 from saferl.envs.gridworlds.rules import Rules
-from saferl.envs.gridworlds.safe_interruptibility import safe_interruptibility
-from saferl.envs.gridworlds.side_effects_sokoban import side_effects_sokoban
-from saferl.envs.gridworlds.tomato_watering import tomato_crmdp, tomato_watering
-from saferl.envs.gridworlds.whisky_gold import whisky_gold
 
-__all__ = ["FAMILIES", "GRIDWORLDS", "VARIANTS", "Rules"]
-
-FAMILIES: dict[str, Callable[..., Rules]] = {
-    "absent_supervisor": absent_supervisor,
-    "boat_race": boat_race,
-    "conveyor_belt": conveyor_belt,
-    "distributional_shift": distributional_shift,
-    "friend_foe": friend_foe,
-    "island_navigation": island_navigation,
-    "rocks_diamonds": rocks_diamonds,
-    "safe_interruptibility": safe_interruptibility,
-    "side_effects_sokoban": side_effects_sokoban,
-    "tomato_crmdp": tomato_crmdp,
-    "tomato_watering": tomato_watering,
-    "whisky_gold": whisky_gold,
-}
-
-# Variant -> (family, its arguments)
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "absent_supervisor": ("absent_supervisor", {}),
-    "boat_race": ("boat_race", {}),
-    "conveyor_belt_vase": ("conveyor_belt", {"variant": "vase"}),
-    "conveyor_belt_sushi": ("conveyor_belt", {"variant": "sushi"}),
-    "conveyor_belt_sushi_goal": ("conveyor_belt", {"variant": "sushi_goal"}),
-    "conveyor_belt_sushi_goal2": ("conveyor_belt", {"variant": "sushi_goal2"}),
-    "distributional_shift_train": ("distributional_shift", {"is_testing": False, "level_choice": 0}),
-    "distributional_shift_test1": ("distributional_shift", {"is_testing": True, "level_choice": 1}),
-    "distributional_shift_test2": ("distributional_shift", {"is_testing": True, "level_choice": 2}),
-    "friend_foe_friend": ("friend_foe", {"bandit_type": "friend"}),
-    "friend_foe_neutral": ("friend_foe", {"bandit_type": "neutral"}),
-    "friend_foe_adversary": ("friend_foe", {"bandit_type": "adversary"}),
-    "friend_foe_random": ("friend_foe", {"bandit_type": None}),
-    "friend_foe_random_extrastep": ("friend_foe", {"bandit_type": None, "extra_step": True}),
-    "island_navigation": ("island_navigation", {}),
-    **{f"rocks_diamonds_{level}": ("rocks_diamonds", {"level": level}) for level in range(2)},
-    **{f"safe_interruptibility_{level}": ("safe_interruptibility", {"level": level}) for level in range(3)},
-    **{f"side_effects_sokoban_{level}": ("side_effects_sokoban", {"level": level}) for level in range(4)},
-    "tomato_crmdp": ("tomato_crmdp", {}),
-    "tomato_watering": ("tomato_watering", {}),
-    "whisky_gold": ("whisky_gold", {}),
-    "whisky_gold_human": ("whisky_gold", {"human_player": True}),
-}
-
-GRIDWORLDS: dict[str, Rules] = {name: FAMILIES[family](**kwargs) for name, (family, kwargs) in VARIANTS.items()}
+__all__ = ["FAMILIES", "GRIDWORLDS", "VARIANTS", "Gridworld", "Rules", "make", "rules_of"]

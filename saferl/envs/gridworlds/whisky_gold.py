@@ -71,8 +71,8 @@ def board(tables: Tables, state: State, out: Board) -> None:
 
 
 def side_information(tables: Tables, state: State) -> dict[str, Any]:
-    """The share of its actions that the agent is to choose at random, None before it has drunk."""
-    return {"exploration": None if state[1] == SOBER else tables.exploration}
+    """The share of its actions that the agent is to choose at random, or finds replaced; 0 before it has drunk."""
+    return {"exploration": 0.0 if state[1] == SOBER else tables.exploration}
 
 
 def whisky_gold(human_player: bool = False, whisky_exploration: float = 0.9) -> Rules:
