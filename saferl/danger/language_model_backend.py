@@ -20,7 +20,7 @@ from saferl.danger.prompts import (
     plan_messages,
     reflection_messages,
 )
-from saferl.danger.scoring import Priors, Warnings, log_evidence, rule_cost
+from saferl.danger.scoring import Priors, Warnings, rules_evidence, rule_cost
 from saferl.danger.specification import (
     MAX_RULES,
     Backend,
@@ -150,7 +150,7 @@ class RuleScores:
         def score(chosen: Sequence[str]) -> float:
             steps = np.any([matched[name] for name in chosen] or [none], axis=0)
             paid = sum(rule_cost(len(options[name].literals), self.size) for name in chosen)
-            return float(log_evidence(*warnings.counts(steps), self.priors)) - paid
+            return float(rules_evidence(*warnings.counts(steps), self.priors)) - paid
 
         chosen: list[str] = []
         while len(chosen) < MAX_RULES:

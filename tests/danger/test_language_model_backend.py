@@ -197,3 +197,12 @@ def test_a_recorded_discovery_is_replayed_from_its_log(tmp_path):
         assert discovery(replay.base_url) == recorded
         assert replay.refused == []
     assert len(log.read_text().splitlines()) == 9
+
+
+def test_a_rule_that_says_what_is_harmless_is_not_kept():
+    episode, _ = played(BOX, [0, 1] * 40, level="none")
+    bits = [step.action != 0 for step in episode.steps]  # never a warning at what the rule names
+    scores = RuleScores(Priors(), size=4)
+    scores.add([Episode(episode.steps, bits)])
+    assert [rule.name for rule in scores.kept([Rule((LITERALS["action(0)"],))])] == []
+    assert [rule.name for rule in scores.kept([Rule((LITERALS["action(1)"],))])] == ["action(1)"]
