@@ -20,7 +20,7 @@ from saferl.danger.prompts import (
     plan_messages,
     reflection_messages,
 )
-from saferl.danger.scoring import Priors, Warnings, rules_evidence, rule_cost
+from saferl.danger.scoring import Priors, Warnings, rule_cost, rules_evidence
 from saferl.danger.specification import (
     MAX_RULES,
     Backend,
