@@ -27,8 +27,10 @@ class DangerSignal(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
     The noise of a step has the key (``noise_seed``, episode, step). Episodes are counted from 0 over the life of the
     wrapper, those without a step left out, and a seeded reset does not start them again: a learner that seeds each
     episode sees the noise of one that does so once. ``noise_seed`` is ``seed``, joined with the seed of the first
-    reset if that had one: of environments in a vector, which are reset with seeds of their own, each has its own
-    noise. Put the wrapper outside of ``TimeLimit``, or the noise "episode" misses the ends that this makes.
+    reset if that had one: so the environments of a vector that is reset with a seed, each of which gets another, have
+    noise of their own, and those of one that never is have all the same. Persistent noise has the key (``seed``,
+    observation, action), one for all. Put the wrapper outside of ``TimeLimit``, or the noise "episode" misses the ends
+    that this makes.
 
     Args:
         env: any environment.
@@ -53,7 +55,8 @@ class DangerSignal(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
         gymnasium.Wrapper.__init__(self, env)
         if seed < 0:
             raise ValueError(f"the seed of the noise must be >= 0; got {seed}.")
-        self.oracle, self.noise, self.noise_seed = oracle, noise or Noise(), seed
+        self.oracle, self.noise = oracle, noise or Noise()
+        self.seed = self.noise_seed = seed
         self.evaluation, self.hide = evaluation, hide
         self._episode, self._step, self._warned = 0, 0, False
         self._seeded = False  # by a first reset, with or without a seed
@@ -90,11 +93,11 @@ class DangerSignal(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
         return observation, reward, terminated, truncated, self._shown(info, danger, bit)
 
     def _noisy(self, danger: bool, action: Any, ended: bool) -> bool:
-        pair = None
+        seed, pair = self.noise_seed, None
         if self.noise.kind == "persistent":
             seen = _numbers(self.env.observation_space, self._observation)
-            pair = int(pair_words(seen[None], _numbers(self.env.action_space, action)[None])[0])
-        bit = self.noise.bit(danger, seed=self.noise_seed, episode=self._episode, step=self._step, pair=pair)
+            seed, pair = self.seed, int(pair_words(seen[None], _numbers(self.env.action_space, action)[None])[0])
+        bit = self.noise.bit(danger, seed=seed, episode=self._episode, step=self._step, pair=pair)
         if self.noise.kind != "episode":
             return bit
         self._warned |= bit

@@ -12,8 +12,10 @@ from gymnasium.utils.env_checker import check_env
 import saferl.envs
 from saferl.danger.noise import Noise, splitmix64
 from saferl.danger.oracles import CostAbove, MarginAbove
+from saferl.danger.relabelling import danger_costs
 from saferl.danger.wrapper import DangerSignal
 from saferl.envs.errors import MissingPackageError
+from saferl.offline_data import OfflineDataset
 
 DANGERS = {  # environment -> an oracle that fires now and then under random actions, and one of the info's numbers
     "point_robot": MarginAbove(-1.0),
@@ -144,6 +146,11 @@ def test_persistent_noise_is_of_the_observation_and_the_action():
                 danger = env.step(np.array([0.0, turn], np.float32))[4]["danger"]
                 assert found.setdefault((x, turn), danger) == danger
     assert 20 < sum(found.values()) < 60
+    other = DangerSignal(make("point_robot"), lambda step: False, Noise("persistent", 0.5), seed=0)
+    other.reset(seed=77)  # one fault for all copies, whatever the seeds of their resets
+    for (x, turn), danger in found.items():
+        other.reset(options={"state": (x, 0.0, 1.0, 0.0)})
+        assert other.step(np.array([0.0, turn], np.float32))[4]["danger"] == danger
     assert any(found[x, -1.0] != found[x, 1.0] for x, _ in found)
 
 
@@ -180,6 +187,26 @@ def test_further_keys_that_tell_the_truth_can_be_hidden():
     assert "is_success" not in env.reset(seed=0)[1]
 
 
+def test_persistent_noise_is_that_of_a_data_set_of_the_same_steps():
+    noise, never = Noise("persistent", 0.5), lambda step: False
+    env = DangerSignal(make("point_robot"), never, noise, seed=8)
+    observation, _ = env.reset(seed=0)
+    env.action_space.seed(0)
+    rows, told = [], []
+    for _ in range(40):
+        action = env.action_space.sample()
+        after, reward, *_, info = env.step(action)
+        rows.append((observation, after, action, reward))
+        told.append(info["danger"])
+        observation = after
+    before, after, actions, rewards = map(np.array, zip(*rows))
+    ends = np.arange(40) == 39
+    dataset = OfflineDataset(before, after, actions, rewards, np.zeros(40), np.zeros(40, bool), ends)
+    np.testing.assert_array_equal(danger_costs(dataset, never, noise, seed=8), told)
+    assert 0 < sum(told) < 40
+
+
+@pytest.mark.filterwarnings("ignore:.*WARN.*")
 def test_the_wrapped_environment_is_still_one_for_gymnasium():
     check_env(DangerSignal(make("point_robot").unwrapped, CostAbove(), Noise("fp", 0.2)), skip_render_check=True)
     with pytest.raises(ValueError, match="seed of the noise must be >= 0; got -1"):
