@@ -112,10 +112,9 @@ class BatchedGridworld:
     def _checked(self, numbers: NDArray[Any], name: str, last: int) -> NDArray[Any]:
         whole = np.issubdtype(numbers.dtype, np.integer)
         if numbers.shape != (self.batch,) or not whole or numbers.min() < 0 or numbers.max() > last:
-            span = f", {numbers.min()} to {numbers.max()}" if whole and numbers.size else ""
-            raise ValueError(
-                f"{name} must be {self.batch} integers from 0 to {last}; got {numbers.dtype} of shape {numbers.shape}{span}."
-            )
+            got = f"{numbers.dtype} of shape {numbers.shape}"
+            got += f", {numbers.min()} to {numbers.max()}" if whole and numbers.size else ""
+            raise ValueError(f"{name} must be {self.batch} integers from 0 to {last}; got {got}.")
         return numbers
 
 
