@@ -143,11 +143,12 @@ def _agent_actions(
     return agent.act(observations, generator)
 
 
-def diffusion_actions(agent: FISOR, observations: Tensor, generator: torch.Generator) -> Tensor:
+def diffusion_actions(agent: FISOR, observations: Tensor, generator: torch.Generator, straight: bool = True) -> Tensor:
     """FISOR's choice among its candidates, with the gradient through every step of the sampler.
 
     The candidates are drawn without gradients, as when the agent acts. The chosen one is then denoised once more from
     the same noise, which costs one candidate's gradient and not those of all. Which one is chosen has no gradient.
+    ``straight`` lets gradients pass the cuts to the action box: actions are often at its edge.
     """
     config = agent.config
     if config.actor == "awr":
@@ -160,16 +161,17 @@ def diffusion_actions(agent: FISOR, observations: Tensor, generator: torch.Gener
         best = agent.selected(observations, agent.draw_candidates(observations, generator))
     generator.set_state(state)
     rows = torch.arange(len(best), device=best.device)
-    shape = (len(best), config.candidates, agent.act_dim)
+    drawn = (len(best), config.candidates, agent.act_dim)
     draws = (
-        torch.randn(shape, generator=generator, device=best.device)[rows, best] for _ in range(config.diffusion_steps)
+        torch.randn(drawn, generator=generator, device=best.device)[rows, best] for _ in range(config.diffusion_steps)
     )
 
     def noise_prediction(noisy: Tensor, step: int) -> Tensor:
         return agent.target_score(noisy, observations, torch.full_like(best, step))
 
     sample = SAMPLERS[config.sampler]
-    return sample(noise_prediction, agent.noise_schedule, (len(best), agent.act_dim), draws, config.temperature)
+    shape = (len(best), agent.act_dim)
+    return sample(noise_prediction, agent.noise_schedule, shape, draws, config.temperature, straight=straight)
 
 
 def bcq_actions(agent: BCQLag, observations: Tensor, generator: torch.Generator) -> Tensor:

@@ -78,6 +78,11 @@ def drawn(shape: tuple[int, ...], source: Noise, device: torch.device) -> Tensor
     return torch.randn(shape, generator=source, device=device)
 
 
+def _cut(values: Tensor, bound: float, straight: bool) -> Tensor:
+    cut = values.clamp(-bound, bound)
+    return values + (cut - values).detach() if straight else cut
+
+
 def ddpm_sample(
     noise_prediction: NoisePrediction,
     schedule: NoiseSchedule,
@@ -85,6 +90,7 @@ def ddpm_sample(
     generator: Noise = None,
     temperature: float = 1.0,
     clip: float | None = 1.0,
+    straight: bool = False,
 ) -> Tensor:
     """Draw actions by ancestral sampling, every step's result cut to [-clip, clip] (None: not cut).
 
@@ -95,6 +101,7 @@ def ddpm_sample(
         generator: of the noise; None for torch's global one; or the draws themselves.
         temperature: factor on the noise that each step but the last adds.
         clip: bound of the action box.
+        straight: whether gradients pass the cut as if it were not there; beyond the box they would be 0.
     Returns: actions ``shape``, float32, on the schedule's device.
     Source: Ho et al. (2020), algorithm 2, with variance beta_t.
     """
@@ -107,7 +114,7 @@ def ddpm_sample(
             scale = temperature * math.sqrt(betas[t])
             x = x + scale * drawn(shape, generator, device)
         if clip is not None:
-            x = x.clamp(-clip, clip)
+            x = _cut(x, clip, straight)
     return x
 
 
@@ -118,6 +125,7 @@ def dpm_solver_sample(
     generator: Noise = None,
     temperature: float = 1.0,
     clip: float | None = 1.0,
+    straight: bool = False,
 ) -> Tensor:
     """Draw actions by the first-order DPM-Solver: noise only at the start, then the probability-flow equation.
 
@@ -134,7 +142,7 @@ def dpm_solver_sample(
         eps = noise_prediction(x, t)
         clean = (x - deviation[t] * eps) / signal[t]
         if clip is not None:
-            clean = clean.clamp(-clip, clip)
+            clean = _cut(clean, clip, straight)
         x = signal[t - 1] * clean + deviation[t - 1] * eps if t > 0 else clean
     return x
 
