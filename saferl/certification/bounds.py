@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from saferl.command_line import unknown
 
@@ -69,9 +69,11 @@ def hoeffding_bentkus(mean: Array, variance: Array, n: Array, delta: Array) -> A
         theorem 3; Bentkus, On Hoeffding's Inequalities (2004).
     """
     count = np.ceil(np.round(mean * n, 9))
+    others = np.maximum(n - count, 1e-300)  # none: then the cdf is 1
 
     def probable(rate: Array) -> Array:
-        return np.minimum(np.exp(-n * _divergence(mean, rate)), np.e * stats.binom.cdf(count, n, rate)) >= delta
+        cdf = special.betainc(others, count + 1, 1 - rate)  # of Bin(n, a) at ceil(n m), as an incomplete Beta integral
+        return np.minimum(np.exp(-n * _divergence(mean, rate)), np.e * cdf) >= delta
 
     return _greatest(probable, mean)
 

@@ -150,7 +150,8 @@ def _of_function(word: str, env: gymnasium.Env[Any, Any], tune: str | None) -> S
         source = None
     if source is None:
         return Subject(word, word, digest(word), "its name only: it has no source file", None, make)
-    return Subject(word, word, file_digest(Path(source)), "the file of its source", None, make)
+    fingerprint = digest([word, file_digest(Path(source))])
+    return Subject(word, word, fingerprint, "its name and the file of its source", None, make)
 
 
 def action_box(env_id: str, env_kwargs: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
