@@ -46,14 +46,18 @@ def test_every_recorded_step_is_repeated(name):
 
     chunks = chunks_of(record, 1 if rules.memory_size else CHUNKS)
     game = BatchedGridworld(rules, len(chunks), evaluation=True)
+    found = [np.zeros(len(boards)) for _ in expected]
+    seen = np.zeros_like(boards)
     for turn in range(max(len(frames) for frames in chunks)):
-        here = np.array([frames[min(turn, len(frames) - 1)] for frames in chunks])
-        rewards, terminated, truncated = game.step(actions[here], outcomes[here])
         busy = np.array([turn < len(frames) for frames in chunks])
-        found = rewards, terminated, truncated, game.hidden, game.danger
-        for values, wanted in zip(found, expected):
-            np.testing.assert_allclose(values[busy], wanted[here][busy], rtol=1e-6, atol=1e-9)
-        np.testing.assert_array_equal(game.boards[busy], boards[here][busy])
+        here = np.array([frames[min(turn, len(frames) - 1)] for frames in chunks])
+        results = *game.step(actions[here], outcomes[here]), game.hidden, game.danger
+        for values, result in zip(found, results, strict=True):
+            values[here[busy]] = result[busy]
+        seen[here[busy]] = game.boards[busy]
+    np.testing.assert_array_equal(seen, boards)
+    for values, wanted in zip(found, expected):
+        np.testing.assert_allclose(values, wanted, rtol=1e-6, atol=1e-9)
 
 
 def shows(boards: np.ndarray, character: str) -> np.ndarray:

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 
-import saferl.envs.gridworlds.batched_kernels  # noqa: F401  what fill is in compiled rules
+import saferl.envs.gridworlds.compiled_rules  # noqa: F401  what fill is in compiled rules
 from saferl.envs.gridworlds import GRIDWORLDS
 from saferl.envs.gridworlds.rules import HORIZON, Rules
 
