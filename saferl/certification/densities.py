@@ -43,11 +43,7 @@ class NoisyPolicy:
     """
 
     def __init__(self, policy: Policy, box: tuple[NDArray[Any], NDArray[Any]], noise: float, seed: int = 0) -> None:
-        if not isinstance(policy, _MEMORYLESS):
-            raise UsageError(
-                f"{type(policy).__name__} may act on more than the last observation; recorded data can certify runs "
-                "without memory, SB3 models, functions of observations, and objects with log_density."
-            )
+        check_memoryless(policy)
         self.policy = policy
         self.scale = noise * (np.asarray(box[1], np.float64) - np.asarray(box[0], np.float64)) / 2  # (act_dim,)
         self.generator = np.random.default_rng(seed)
@@ -69,8 +65,22 @@ class NoisyPolicy:
         return _normal(np.asarray(actions, np.float64) - self._means(observations), self.scale)
 
     def _means(self, observations: Rows) -> Array:
-        parts = [self.policy.act(observations[start : start + _BLOCK]) for start in range(0, len(observations), _BLOCK)]
-        return np.concatenate(parts).astype(np.float64)
+        return actions_of(self.policy, observations).astype(np.float64)
+
+
+def check_memoryless(policy: Policy) -> None:
+    """Raises: UsageError for a policy that may act on more than the last observation."""
+    if not isinstance(policy, (*_MEMORYLESS, StochasticPolicy)):
+        raise UsageError(
+            f"{type(policy).__name__} may act on more than the last observation; recorded data can certify runs "
+            "without memory, SB3 models, functions of observations, and objects with log_density."
+        )
+
+
+def actions_of(policy: Policy, observations: Rows) -> Rows:
+    """Actions (N, act_dim) for any number of rows (N, obs_dim) of a policy without memory, a block at a time."""
+    starts = range(0, len(observations), _BLOCK)
+    return np.concatenate([policy.act(observations[start : start + _BLOCK]) for start in starts])
 
 
 def stochastic(policy: Policy, box: tuple[NDArray[Any], NDArray[Any]] | None, noise: float | None) -> StochasticPolicy:

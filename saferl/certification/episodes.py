@@ -60,14 +60,14 @@ def episode_facts(episodes: Episodes) -> dict[str, Any]:
 
 def episodes_of(facts: dict[str, Any]) -> Episodes:
     """The opposite of ``episode_facts``."""
-    columns = {name: np.asarray(facts[name], dtype) for name, dtype in _COLUMNS.items()}
+    columns: dict[str, Any] = {name: np.asarray(facts[name], dtype) for name, dtype in _COLUMNS.items()}
     successes = facts.get("successes")
     return Episodes(**columns, successes=None if successes is None else np.asarray(successes, np.bool_))
 
 
 def joined(parts: Sequence[Episodes]) -> Episodes:
     """All episodes of several parts; successes only where every part has them."""
-    columns = {name: np.concatenate([getattr(each, name) for each in parts]) for name in _COLUMNS}
+    columns: dict[str, Any] = {name: np.concatenate([getattr(each, name) for each in parts]) for name in _COLUMNS}
     successes = [each.successes for each in parts if each.successes is not None]
     return Episodes(**columns, successes=np.concatenate(successes) if len(successes) == len(parts) else None)
 

@@ -1,6 +1,7 @@
 """Episodes that a test needs, computed before any is spent."""
 
 from collections.abc import Callable
+from functools import partial
 
 from scipy import stats
 
@@ -63,13 +64,18 @@ def _events_needed(delta: float, limit: float, rate: float, power: float) -> int
     """
     least = 1
     for allowed in range(MOST):
-        needed = _least(lambda n, k=allowed: bool(stats.binom.cdf(k, n, limit) <= delta), least)
+        needed = _least(partial(_excludes, delta, limit, allowed), least)
         if needed is None:
             return None
         if stats.binom.cdf(allowed, needed, rate) >= power:
             return needed
         least = needed
     return None
+
+
+def _excludes(delta: float, limit: float, allowed: int, n: int) -> bool:
+    """Whether so many events in n episodes exclude a rate of ``limit``: the bound is then at most that."""
+    return bool(stats.binom.cdf(allowed, n, limit) <= delta)
 
 
 def _least(passes: Callable[[int], bool], least: int = 1) -> int | None:

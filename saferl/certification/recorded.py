@@ -3,7 +3,6 @@
 import dataclasses
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,15 @@ from numpy.typing import NDArray
 from saferl.certification import off_policy
 from saferl.certification.bounds import BOUNDS, Moments
 from saferl.certification.certificate import origin_facts, verdict_facts
-from saferl.certification.densities import FITTED, LogDensity, fitted_behaviour, stated_behaviour, stochastic
-from saferl.certification.fitted_q import Features, fitted_q, unexplained_share
+from saferl.certification.densities import (
+    FITTED,
+    LogDensity,
+    check_memoryless,
+    fitted_behaviour,
+    stated_behaviour,
+    stochastic,
+)
+from saferl.certification.estimates import Half, fitted_estimate, self_normalised, weight_facts, weighted_estimates
 from saferl.certification.gate import Check, Constraint, Decision
 from saferl.certification.ledger import Ledger, Split, file_digest, split_recorded
 from saferl.certification.off_policy import WeightedEpisodes, weighted_episodes
@@ -25,11 +31,9 @@ from saferl.offline_data import OfflineDataset
 from saferl.offline_data.hdf5 import load_hdf5, save_hdf5
 from saferl.offline_data.loading import load_dataset
 from saferl.policy import Policy
-from saferl.training.run_folder import environment_facts, read_json
+from saferl.training.run_folder import environment_facts, read_json, write_json
 
 CANDIDATE, TEST = "candidate.hdf5", "test.hdf5"
-_ROWS = 40_000  # transitions of the candidate half that the fitted Q uses at most
-_DRAWS = 8  # actions for each start state of the test half
 Facts = dict[str, Any]
 
 
@@ -64,27 +68,6 @@ def split_dataset(config: CertifyConfig) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Half:
-    """One half of the data under the policy that is certified.
-
-    Attributes:
-        data: its episodes; horizon: steps after which an episode is cut.
-        weights: None where no density of the behaviour is known.
-        unfinished: episodes whose recording stopped before they ended.
-    """
-
-    data: OfflineDataset
-    horizon: int
-    weights: WeightedEpisodes | None
-    unfinished: int
-
-    @property
-    def starts(self) -> NDArray[np.float32]:
-        """First observations (E, obs_dim)."""
-        return self.data.observations[self.data.episode_starts]
-
-
 def certify_recorded(config: CertifyConfig, env_kwargs: Facts, subject: Subject) -> tuple[Facts, tuple[Check, ...]]:
     """The test on the recorded test half, once; writes the certificate into the folder of the split.
 
@@ -105,37 +88,47 @@ def certify_recorded(config: CertifyConfig, env_kwargs: Facts, subject: Subject)
         raise UsageError(
             f"{config.env} has no limit on the steps of an episode; give env_kwargs={{max_episode_steps:N}}."
         )
-    candidate_data = _read(ledger, split, CANDIDATE)
-    policy, behaviour = _densities(config, env_kwargs, subject, candidate_data)
-    candidate = _half(candidate_data, horizon, policy, behaviour)
+    data = _read(ledger, split, CANDIDATE)
+    policy, behaviour = _densities(config, env_kwargs, subject, data)
+    candidate = half_of(data, horizon, policy, behaviour)
     constraints, _ = config.constraints(config.step_cost_max * horizon)
     chosen = [_chosen(config, each, candidate, len(split.test)) for each in constraints]
-    ledger.open_test(
-        {
-            "kind": "recorded",
-            "policy": subject.fingerprint,
-            "settings": {key: value for key, value in dataclasses.asdict(config).items() if key != "device"},
-            "choices": [[dataclasses.asdict(each), clip] for each, clip in chosen],
-            "split": split.digest,
-        }
-    )
-    half = _half(_read(ledger, split, TEST), horizon, policy, behaviour)
-    faults = _faults(config, subject, candidate, half)
-    checks = tuple(_check(each, clip, half, config.step_cost_max, faults) for each, clip in chosen)
+    shown, faults = candidate, _faults(config, subject, candidate)
+    opened = not faults  # a test that can't release anything would waste the test half
+    if opened:
+        ledger.open_test(_claim(config, subject, split, chosen))
+        shown = half_of(_read(ledger, split, TEST), horizon, policy, behaviour)
+        faults = _unfinished(shown)
+    checks = tuple(_check(each, clip, shown, config.step_cost_max, faults) for each, clip in chosen)
     decision = Decision(checks)
-    estimates = _estimates(config, constraints, chosen, checks, half, faults)
-    estimates.append(_fitted(config, candidate, half, policy if behaviour is not None else subject.make(None)))
+    estimates = weighted_estimates(config, constraints, chosen, checks, shown, faults)
+    estimates.append(fitted_estimate(config, candidate, shown, policy))
+    name = "test" if opened else "candidate"
     facts: Facts = {
         **verdict_facts(decision.verdict, decision.reasons, config, [each for each, _ in chosen]),
         "checks": [check.as_facts() for check in checks],
         **origin_facts(config, subject, env_kwargs),
-        "off_policy": {"estimates": estimates, "facts": _numbers(half, chosen)},
+        "off_policy": {"estimates": estimates, "facts": weight_facts(shown, chosen, name)},
         "split": {"sha256": split.digest, **split.origin},
-        "assumptions": _assumptions(config, subject),
+        "assumptions": _assumptions(config, subject, opened),
         "environment": environment_facts(),
     }
-    ledger.close_test(facts)
+    if opened:
+        ledger.close_test(facts)
+    else:
+        write_json(ledger.folder / "estimates.json", facts)
     return facts, checks
+
+
+def _claim(config: CertifyConfig, subject: Subject, split: Split, chosen: Sequence[tuple[Constraint, float]]) -> Facts:
+    """What is tested, as plain values."""
+    return {
+        "kind": "recorded",
+        "policy": subject.fingerprint,
+        "settings": {key: value for key, value in dataclasses.asdict(config).items() if key != "device"},
+        "choices": [[dataclasses.asdict(each), clip] for each, clip in chosen],
+        "split": split.digest,
+    }
 
 
 def _read(ledger: Ledger, split: Split, name: str) -> OfflineDataset:
@@ -149,15 +142,26 @@ def _densities(
     config: CertifyConfig, env_kwargs: Facts, subject: Subject, candidate: OfflineDataset
 ) -> tuple[Policy, LogDensity | None]:
     policy = subject.make(None)
-    if config.behaviour is None:
+    if config.behaviour is None and config.policy_noise is None:
+        check_memoryless(policy)
         return policy, None
     noisy = stochastic(policy, action_box(config.environment, env_kwargs), config.policy_noise)
+    if config.behaviour is None:
+        return noisy, None
     if config.behaviour == FITTED:
         return noisy, fitted_behaviour(candidate.observations, candidate.actions)
     return noisy, stated_behaviour(config.behaviour)
 
 
-def _half(data: OfflineDataset, horizon: int, policy: Any, behaviour: LogDensity | None) -> Half:
+def half_of(data: OfflineDataset, horizon: int, policy: Any, behaviour: LogDensity | None) -> Half:
+    """One half of the data.
+
+    Args:
+        data: its episodes.
+        horizon: steps after which an episode is cut.
+        policy: whose ``log_density`` weighs them; behaviour: that of the recorded actions, None for no weights.
+    Raises: UsageError where the two don't fit the data.
+    """
     lengths = data.episode_lengths
     unfinished = int((~data.terminals[data.episode_ends - 1] & (lengths < horizon)).sum())
     if behaviour is None:
@@ -193,8 +197,8 @@ def _chosen(config: CertifyConfig, constraint: Constraint, candidate: Half, n: i
     return best[1], best[2]
 
 
-def _faults(config: CertifyConfig, subject: Subject, candidate: Half, test: Half) -> list[str]:
-    """Why no bound holds here; empty if one does."""
+def _faults(config: CertifyConfig, subject: Subject, candidate: Half) -> list[str]:
+    """Why no bound can hold, as far as the candidate half tells; empty if one can."""
     found = []
     if config.behaviour is None:
         found.append("no density of the behaviour is stated (behaviour=)")
@@ -202,9 +206,13 @@ def _faults(config: CertifyConfig, subject: Subject, candidate: Half, test: Half
         found.append("the density of the behaviour is fitted, an estimate itself")
     if subject.run is not None and not _trained_on(subject, candidate.data):
         found.append("the run was not trained on candidate.hdf5, so that it may know the test half")
-    if test.unfinished:
-        found.append(f"{test.unfinished} of {test.data.n_episodes} recordings stop before their episode ends")
-    return found
+    return found + _unfinished(candidate)
+
+
+def _unfinished(half: Half) -> list[str]:
+    if not half.unfinished:
+        return []
+    return [f"{half.unfinished} of {half.data.n_episodes} recordings stop before their episode ends"]
 
 
 def _trained_on(subject: Subject, candidate: OfflineDataset) -> bool:
@@ -224,114 +232,14 @@ def _check(constraint: Constraint, clip: float, half: Half, step_cost: float, fa
         return Check(constraint, moments.mean, moments.variance, moments.n, None, f"no bound: {'; '.join(faults)}")
     scores = _scores(constraint, clip, half.weights, step_cost)
     moments = Moments.of(scores)
-    estimate = float(_weighted(constraint, half.weights)(np.ones((1, moments.n)))[0])
+    estimate = float(self_normalised(constraint, half.weights)(np.ones((1, moments.n)))[0])
     if faults:
         return Check(constraint, estimate, moments.variance, moments.n, None, f"no bound: {'; '.join(faults)}")
     upper = off_policy.upper_from_saved(constraint.bound, scores, constraint.delta, constraint.high, clip)
     return Check(constraint, estimate, moments.variance, moments.n, upper)
 
 
-def _weighted(constraint: Constraint, weights: WeightedEpisodes) -> Any:
-    """The self-normalised estimate (B,) of counts (B, E)."""
-    if constraint.kind == "mean":
-        return lambda counts: off_policy.weighted(weights, counts)
-    final = WeightedEpisodes(weights.log_weights[:, -1:], constraint.sample(weights.totals)[:, None])
-    return lambda counts: off_policy.weighted(final, counts)
-
-
-def _estimates(
-    config: CertifyConfig,
-    constraints: Sequence[Constraint],
-    chosen: Sequence[tuple[Constraint, float]],
-    checks: Sequence[Check],
-    half: Half,
-    faults: Sequence[str],
-) -> list[Facts]:
-    """A row for each estimate and bound by importance sampling."""
-    rows: list[Facts] = []
-    if half.weights is None:
-        return rows
-    weights, n = half.weights, half.data.n_episodes
-    exact = config.behaviour != FITTED
-    unbiased = "unbiased, but a few large weights may carry it" if exact else "biased: the density is fitted"
-    for constraint, (bounded, clip), check in zip(constraints, chosen, checks):
-        of = "cost of an episode" if constraint.kind == "mean" else "share of events"
-        samples = {"importance sampling": weights.weights[:, -1] * constraint.sample(weights.totals)}
-        if constraint.kind == "mean":
-            samples["per-decision importance sampling"] = off_policy.per_decision(weights)
-        for name, values in samples.items():
-            ends = off_policy.resampled_interval(lambda counts, v=values: counts @ v / n, n)
-            rows.append(_row(name, of, float(values.mean()), ends, False, unbiased))
-        ends = off_policy.resampled_interval(_weighted(constraint, weights), n)
-        words = "consistent, but biased for a finite number of episodes"
-        rows.append(_row("weighted importance sampling", of, check.mean, ends, False, words))
-        if check.upper is not None:
-            label = f"upper bound, weights clipped at {clip:g}, {BOUNDS[bounded.bound].label}"
-            held = (
-                "Student's t: approximate" if BOUNDS[bounded.bound].approximate else "holds if the assumptions below do"
-            )
-            rows.append(_row(label, of, check.upper, None, not BOUNDS[bounded.bound].approximate, held))
-        else:
-            rows.append(_row("upper bound", of, None, None, False, f"none: {'; '.join(faults)}"))
-    return rows
-
-
-def _row(
-    method: str, of: str, estimate: float | None, ends: tuple[float, float] | None, is_bound: bool, validity: str
-) -> Facts:
-    return {
-        "method": method,
-        "of": of,
-        "estimate": estimate,
-        "interval": None if ends is None else list(ends),
-        "is_bound": is_bound,
-        "validity": validity,
-    }
-
-
-def _fitted(config: CertifyConfig, candidate: Half, test: Half, policy: Policy) -> Facts:
-    """The fitted-Q estimate: fitted on the candidate half, averaged over the starts of the test half."""
-    data, generator = candidate.data, np.random.default_rng(0)
-    rows = generator.choice(len(data), min(_ROWS, len(data)), replace=False)
-    pairs = np.concatenate([data.observations[rows], data.actions[rows]], axis=1)
-    features = Features.fitted(pairs, seed=0)
-    ahead = np.concatenate([data.next_observations[rows], policy.act(data.next_observations[rows])], axis=1)
-    matrix, following = features(pairs), features(ahead)
-    costs, top = data.costs[rows].astype(np.float64), config.step_cost_max
-    weights = fitted_q(matrix, following, costs, data.terminals[rows], candidate.horizon, top)
-    later = np.clip(following @ weights, 0, top * candidate.horizon) * ~data.terminals[rows]
-    left = unexplained_share(matrix, costs + later, weights)
-    starts = np.repeat(test.starts, _DRAWS, axis=0)
-    values = features(np.concatenate([starts, policy.act(starts)], axis=1)) @ weights
-    per_episode = np.clip(values, 0, top * candidate.horizon).reshape(-1, _DRAWS).mean(axis=1)
-    ends = off_policy.resampled_interval(lambda counts: counts @ per_episode / len(per_episode), len(per_episode))
-    words = (
-        "nothing bounds its error; the interval is over starts only; the fit leaves "
-        f"{100 * left:.1f} % of the targets' variance"
-    )
-    return _row("fitted-Q evaluation", "cost of an episode", float(per_episode.mean()), ends, False, words)
-
-
-def _numbers(half: Half, chosen: Sequence[tuple[Constraint, float]]) -> Facts:
-    """What tells how far weights can be trusted."""
-    returns, costs = half.data.episode_returns()
-    facts: Facts = {
-        "episodes of the test half": half.data.n_episodes,
-        "their mean return and cost, of the behaviour": f"{returns.mean():.4g} and {costs.mean():.4g}",
-    }
-    if half.weights is not None:
-        final = half.weights.weights[:, -1]
-        clip = max(clip for _, clip in chosen)
-        facts |= {
-            "effective episodes, (sum w)^2 / sum w^2": f"{half.weights.effective_episodes:.1f}",
-            "mean weight of an episode (1 if the density is right)": f"{final.mean():.4g}",
-            "greatest weight": f"{final.max():.4g}",
-            f"weights above the clip of {clip:g}": f"{100 * float((final > clip).mean()):.1f} %",
-        }
-    return facts
-
-
-def _assumptions(config: CertifyConfig, subject: Subject) -> list[str]:
+def _assumptions(config: CertifyConfig, subject: Subject, opened: bool) -> list[str]:
     """What a bound from recorded episodes rests on."""
     lines = [
         "A verdict rests on bounds only. Importance-weighted and fitted-Q estimates are shown, and release nothing.",
@@ -342,6 +250,8 @@ def _assumptions(config: CertifyConfig, subject: Subject) -> list[str]:
         f"No step costs more than {config.step_cost_max:g}. Weights are clipped where that can only raise the bound.",
         "The test half had no part in making or choosing the policy, and is used once, by one policy.",
     ]
+    if not opened:
+        lines.append("No bound can hold here, so that the test half was not opened: these numbers are the candidate's.")
     if config.policy_noise is not None:
         lines.append(
             f"What is certified is the policy with Gaussian noise of standard deviation {config.policy_noise:g} on its "

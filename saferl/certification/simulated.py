@@ -81,7 +81,8 @@ def candidate_half(
     Raises: UsageError for what the user can mend.
     """
     found = []
-    for value in trial.config.values or [None]:
+    values: list[Value] = [None] if trial.config.values is None else [*trial.config.values]
+    for value in values:
         at = "" if value is None else f", {trial.config.tune} {value}"
         identity = digest([trial.subject.fingerprint, value, trial.split.digest, asdict(trial.config)])
         keep = trial.ledger.folder / "candidates" / f"{identity[:16]}.json"
