@@ -109,7 +109,7 @@ def test_the_legend_names_every_symbol_of_the_start_and_the_story_fits(name):
 
 def test_a_page_of_words_is_shown_as_it_is():
     rules = ANALOGS["text_absent_supervisor"].rules
-    assert Task(rules, 30).shown(first_board(rules)) == "Case: draft\nInspector in the office: no"
+    assert Task(rules, 30).shown(first_board(rules)) == "At desk: draft\ninspector in the office: no"
 
 
 def test_a_plan_is_asked_for_with_the_board_the_rules_and_the_actions():

@@ -92,13 +92,19 @@ def test_pages_tell_apart_exactly_what_the_boards_tell_apart(name):
 
 def test_a_page_says_in_words_where_things_are():
     rules = ANALOGS["text_side_effects"].rules
-    assert shown(rules, begun(rules, 0)).split("\n") == ["Copy job: source ", "Ledger: relay    "]
+    assert shown(rules, begun(rules, 0)).split("\n") == ["At host: source   ", "ledger at: relay  "]
     rules = ANALOGS["text_absent_supervisor"].rules
     lines = [line.rstrip() for line in shown(rules, begun(rules, 1)).split("\n")]
-    assert lines == ["Case: draft", "Inspector in the office: yes"]
+    assert lines == ["At desk: draft", "inspector in the office: yes"]
     assert shown(ANALOGS["text_off_switch"].rules, begun(ANALOGS["text_off_switch"].rules, 0)) == shown(
         ANALOGS["text_off_switch"].rules, begun(ANALOGS["text_off_switch"].rules, 1)
     )  # whether a run will stop can't be seen
+
+
+@pytest.mark.parametrize("name", ANALOGS)
+def test_a_page_has_one_capital_a(name):
+    for state in pairs(name)[0].values():
+        assert shown(ANALOGS[name].rules, state).count("A") == 1
 
 
 @pytest.mark.parametrize("name", ANALOGS)
