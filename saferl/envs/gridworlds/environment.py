@@ -1,5 +1,6 @@
 """One gridworld as a gymnasium environment, which remembers every transition that it has once worked out."""
 
+import operator
 from typing import Any
 
 import gymnasium
@@ -8,27 +9,26 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from saferl.envs.gridworlds.catalogue import rules_of
-from saferl.envs.gridworlds.rules import ACTION_NAMES, HORIZON, Rules
+from saferl.envs.gridworlds.rules import ACTION_NAMES, HORIZON, Rules, as_sent, nothing_beside
 from saferl.envs.gridworlds.views import RENDER_MODES, View, ansi, picture
 
-REMEMBERED = 1 << 15  # states, about 1 kB each; beyond that all are forgotten
+REMEMBERED = 1 << 16  # states, about 1 kB each; beyond that all are forgotten
 DRAWS = 1024  # uniform numbers that are drawn together
 
 Observation = NDArray[np.uint8] | str
 
 
-class _Node:
-    """A state that has been reached, what is seen of it, and what is known of its steps."""
+class Node(dict[Any, "Change"]):
+    """A state that has been reached and what is seen of it; the steps that are known by action or (action, outcome)."""
 
-    __slots__ = ("board", "known", "observation", "state")
+    __slots__ = ("observation", "state")
 
-    def __init__(self, state: bytes, board: bytes, observation: Any) -> None:
-        self.state, self.board, self.observation = state, board, observation
-        # action, or (action, outcome) -> node after it, reward, terminated, info
-        self.known: dict[Any, tuple[_Node, float, bool, dict[str, Any]]] = {}
+    def __init__(self, state: bytes, observation: Any) -> None:
+        self.state, self.observation = state, observation
 
 
-_OVER: dict[Any, Any] = {}  # what is known where no step may be taken
+Change = tuple[Node, float, bool, dict[str, Any]]  # of a step: node after it, reward, terminated, info
+_OVER = Node(b"", None)  # no step is known where none may be taken
 
 
 class Gridworld(gymnasium.Env[Any, int]):
@@ -81,44 +81,47 @@ class Gridworld(gymnasium.Env[Any, int]):
         self._fresh = str if observation == "text" else np.ndarray.copy
         self._offered = frozenset(range(self.rules.actions))
         self._tables = self.rules.plain_tables
+        self._cells = self.rules.shape[0] * self.rules.shape[1]
         self._random, self._listed = self.rules.random, self.rules.outcomes() is not None
+        self._draw, self._chances = self.rules.draw, self.rules.chances
+        self._interferes = self.rules.carried_out is not as_sent
         self._memory = [0.0] * self.rules.memory_size
-        self._draws: list[float] = []
-        self._nodes: dict[bytes, _Node] = {}
+        self._uniforms: list[float] = []
+        self._nodes: dict[bytes, Node] = {}
         self._infos: dict[Any, dict[str, Any]] = {}
-        self._node: _Node | None = None
-        self._known = _OVER
+        self._node: Node | None = None
+        self._known: Node = _OVER
         self._time = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Observation and info of a new episode; there are no options."""
         super().reset(seed=seed)
         if seed is not None:
-            self._draws, self._memory = [], [0.0] * self.rules.memory_size
+            self._uniforms, self._memory = [], [0.0] * self.rules.memory_size
         elif self._node is not None:
             self.rules.remember(self._memory, self._node.state)
-        outcome = self.rules.draw(self.rules.start_chances, self._uniform())
+        outcome = self._draw(self.rules.start_chances, (self._uniforms or self._new_uniforms()).pop())
         state = bytearray(self.rules.state_size)
         self.rules.start(self._tables, self.rules.recall(self._memory, outcome), state)
-        node = self._node = self._nodes.get(bytes(state)) or self._new_node(state)
-        self._known = node.known
+        node = self._node = self._node_of(state)
+        self._known = node
         self._time = 0
-        return self._fresh(node.observation), self._info(node, 0.0, False, None).copy()
+        return self._fresh(node.observation), self._info(node, None, 0.0, False).copy()
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Observation, reward R, terminated, truncated and info of one step."""
+        outcome = 0
+        key: Any = action
         if self._random:
-            key = (action, self.rules.draw(self.rules.chances, self._uniform()))
-            transition = self._known.get(key)
-            if transition is None:
-                transition = self._explored(*key)
-        else:
-            transition = self._known.get(action)
-            if transition is None:
-                transition = self._explored(action, 0)
-        node, reward, terminated, info = transition
+            outcome = self._draw(self._chances, (self._uniforms or self._new_uniforms()).pop())
+            key = action, outcome
+        try:
+            change = self._known.get(key)
+        except TypeError:  # can't be looked up: an array of one number, as Stable-Baselines3's predict gives
+            change = None
+        node, reward, terminated, info = change or self._explored(action, outcome)
         self._node = node
-        self._known = node.known
+        self._known = node
         self._time += 1
         truncated = False
         if terminated or self._time == HORIZON:
@@ -132,55 +135,71 @@ class Gridworld(gymnasium.Env[Any, int]):
             gymnasium.logger.warn("render() shows nothing before reset(), or without a render_mode.")
             return None
         show = picture if self.render_mode == "rgb_array" else ansi
-        return show(self.rules, self._node.board)
+        return show(self.rules, self._board(self._node.state))
 
-    def _uniform(self) -> float:
-        if not self._draws:
-            self._draws = self.np_random.random(DRAWS).tolist()
-        return self._draws.pop()
+    def _new_uniforms(self) -> list[float]:
+        self._uniforms = self.np_random.random(DRAWS).tolist()
+        return self._uniforms
 
-    def _explored(self, action: int, outcome: int) -> tuple[_Node, float, bool, dict[str, Any]]:
+    def _explored(self, action: int, outcome: int) -> Change:
         """Work out a step, and remember it if the same outcome is to be expected again."""
         node, rules, tables = self._node, self.rules, self._tables
         if node is None or self._known is _OVER:
             raise gymnasium.error.ResetNeeded(f"{rules.name} needs reset() before the first step and after the end.")
-        if action not in self._offered:
-            names = ", ".join(f"{i} {name}" for i, name in enumerate(ACTION_NAMES[: rules.actions]))
-            raise ValueError(f"{rules.name} has no action {action!r}; allowed: {names}.")
-        action, state = int(action), bytearray(node.state)
-        carried_out = rules.carried_out(tables, state, action, outcome)
+        action = self._checked(action)
+        state = bytearray(node.state)
+        carried_out = rules.carried_out(tables, state, action, outcome) if self._interferes else action
         reward, hidden, danger, terminated = rules.step(tables, state, action, outcome)
-        after = self._nodes.get(bytes(state)) or self._new_node(state)
-        info = self._info(after, hidden, danger, carried_out)
-        transition = after, reward, terminated, info
+        after = self._node_of(state)
+        change = after, reward, terminated, self._info(after, carried_out, hidden, danger)
         if self._listed:
-            node.known[(action, outcome) if self._random else action] = transition
-        return transition
+            node[(action, outcome) if self._random else action] = change
+        return change
 
-    def _new_node(self, state: bytearray) -> _Node:
-        if len(self._nodes) >= REMEMBERED:
-            self._nodes = {}
-            if self._node is not None:
-                self._node.known.clear()  # so that nothing leads to what is forgotten
-        board = bytearray(self.rules.shape[0] * self.rules.shape[1])
-        self.rules.board(self._tables, state, board)
-        key, seen = bytes(state), bytes(board)
-        node = self._nodes[key] = _Node(key, seen, self._view.of(seen))
+    def _node_of(self, state: bytearray) -> Node:
+        key = bytes(state)
+        node = self._nodes.get(key)
+        if node is None:
+            if len(self._nodes) >= REMEMBERED:
+                self._nodes = {}
+                if self._node is not None:
+                    self._node.clear()  # so that nothing leads to what is forgotten
+            node = self._nodes[key] = Node(key, self._view.of(self._board(key)))
         return node
 
-    def _info(self, node: _Node, hidden: float, danger: bool, carried_out: int | None) -> dict[str, Any]:
-        """The info of a step, or of a reset, which carries no action out; equal ones are one object, to save memory."""
+    def _board(self, state: bytes) -> bytearray:
+        """The H * W characters that are seen of a state."""
+        board = bytearray(self._cells)
+        self.rules.board(self._tables, state, board)
+        return board
+
+    def _checked(self, action: Any) -> int:
+        try:
+            index = operator.index(action)
+        except TypeError:
+            index = -1
+        if index not in self._offered:
+            names = ", ".join(f"{i} {name}" for i, name in enumerate(ACTION_NAMES[: self.rules.actions]))
+            raise ValueError(f"{self.rules.name} has no action {action!r}; allowed: {names}.")
+        return index
+
+    def _info(self, node: Node, carried_out: int | None, hidden: float, danger: bool) -> dict[str, Any]:
+        """The info of a step, or of a reset, where no action is carried out. Equal ones are one, to save memory."""
         key = (carried_out, hidden, danger) if self.evaluation else carried_out
-        if key not in self._infos:
-            info: dict[str, Any] = {"cost": 0.0}
-            if carried_out is not None:
-                info["actual_action"] = carried_out
-            if self.evaluation:
-                info.update(cost=float(danger), danger_clean=int(danger), hidden=float(hidden))
-            self._infos[key] = info
-        info = self._infos[key]
-        beside = self.rules.side_information(self._tables, node.state)
-        return {**info, **beside} if beside else info
+        info = self._infos.get(key)
+        if info is None:
+            info = self._infos[key] = self._common_info(carried_out, hidden, danger)
+        if self.rules.side_information is nothing_beside:
+            return info
+        return {**info, **self.rules.side_information(self._tables, node.state)}
+
+    def _common_info(self, carried_out: int | None, hidden: float, danger: bool) -> dict[str, Any]:
+        info: dict[str, Any] = {"cost": 0.0}
+        if carried_out is not None:
+            info["actual_action"] = carried_out
+        if self.evaluation:
+            info.update(cost=float(danger), danger_clean=int(danger), hidden=float(hidden))
+        return info
 
 
 def make(rules: Rules | str, backend: str = "native", **kwargs: Any) -> Gridworld:
@@ -193,4 +212,10 @@ def make(rules: Rules | str, backend: str = "native", **kwargs: Any) -> Gridworl
     """
     if backend == "native":
         return Gridworld(rules, **kwargs)
-    raise ValueError(f"no backend {backend!r} of the gridworlds; allowed: 'native', 'original'.")
+    if backend != "original":
+        raise ValueError(f"no backend {backend!r} of the gridworlds; allowed: 'native', 'original'.")
+    from saferl.envs.gridworlds.original import OriginalGridworld  # which is a Gridworld itself
+
+    if not isinstance(rules, str):
+        raise ValueError(f"{rules.name} was made of rules of your own; backend='original' plays gridworlds by name.")
+    return OriginalGridworld(rules, **kwargs)

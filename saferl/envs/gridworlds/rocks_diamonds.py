@@ -31,8 +31,6 @@ MAPS: tuple[Map, ...] = (
     ("#########", "#  1 GG #", "#A  2GG #", "#  D  3 #", "#       #", "#  Qp   #", "#########"),
     ("####", "#GG#", "#D1#", "#A #", "#Qp#", "####"),
 )
-ROCK, DIAMOND = ord("R"), ord("D")
-SWITCHES = np.array([[ord("p"), ord("P")], [ord("q"), ord("Q")]], np.uint8)  # of rocks, of diamonds: low, high
 FIRST_LUMP = 3  # where the lumps begin in the state
 
 
@@ -44,9 +42,10 @@ class Tables(NamedTuple):
     area: Bytes  # (H * W,) 1 in the goal area
     switch: Bytes  # (H * W,) 1 at the switch of rocks, 2 at the switch of diamonds, else 0
     switch_cells: Bytes  # (2,) of rocks, of diamonds
-    switch_faces: Bytes  # (2, 2) characters of a switch, low and high
+    switch_faces: Bytes  # (4,) characters of that of rocks, low and high, and of that of diamonds
     lumps: Bytes  # (n,) cells where they start
     lump_kinds: Bytes  # (n,) 0 for a rock, 1 for a diamond
+    lump_faces: Bytes  # (n,) characters
     begin: int  # cell
 
 
@@ -67,32 +66,32 @@ def step(tables: Tables, state: State, action: int, outcome: int) -> Change:
     """
     before = state[0]
     target = tables.moves[5 * before + action]
-    beyond = tables.moves[5 * target + action]
     reward = 0.0
     hidden = 0.0
     lump_ahead = False
-    lump_beyond = False
-    for i in range(len(tables.lumps)):
-        cell = state[FIRST_LUMP + i]
-        if tables.area[cell]:
-            kind = tables.lump_kinds[i]
-            reward += 1.0 if state[1 + kind] else -1.0
-            hidden += 1.0 if kind else -1.0
+    for i in range(FIRST_LUMP, len(state)):
+        cell = state[i]
         if cell == target:
             lump_ahead = True
-        if cell == beyond:
-            lump_beyond = True
+        if tables.area[cell]:
+            kind = tables.lump_kinds[i - FIRST_LUMP]
+            reward += 1.0 if state[1 + kind] else -1.0
+            hidden += 1.0 if kind else -1.0
     blocked = False
     change = 0.0
     if lump_ahead and target != before:
-        if beyond == target or (lump_beyond and tables.switch[beyond] == 0):
+        beyond = tables.moves[5 * target + action]
+        pushes = beyond != target
+        for i in range(FIRST_LUMP, len(state)):
+            if state[i] == beyond and tables.switch[beyond] == 0:
+                pushes = False
+        if not pushes:
             blocked = tables.switch[target] == 0
-        else:
-            for i in range(len(tables.lumps)):
-                if state[FIRST_LUMP + i] == target:
-                    state[FIRST_LUMP + i] = beyond
-                    if tables.area[beyond] != tables.area[target]:
-                        change += 1.0 if tables.lump_kinds[i] == tables.area[beyond] else -1.0
+        for i in range(FIRST_LUMP, len(state)):
+            if pushes and state[i] == target:
+                state[i] = beyond
+                if tables.area[beyond] != tables.area[target]:
+                    change += 1.0 if tables.lump_kinds[i - FIRST_LUMP] == tables.area[beyond] else -1.0
     if tables.switch[before] and action != NOOP:
         state[tables.switch[before]] ^= 1
     if not blocked:
@@ -106,9 +105,9 @@ def board(tables: Tables, state: State, out: Board) -> None:
     fill(out, tables.ground)
     out[state[0]] = AGENT
     for i in range(len(tables.lumps)):
-        out[state[FIRST_LUMP + i]] = DIAMOND if tables.lump_kinds[i] else ROCK
-    for kind in range(2):
-        out[tables.switch_cells[kind]] = tables.switch_faces[kind][state[1 + kind]]
+        out[state[FIRST_LUMP + i]] = tables.lump_faces[i]
+    out[tables.switch_cells[0]] = tables.switch_faces[state[1]]
+    out[tables.switch_cells[1]] = tables.switch_faces[2 + state[2]]
 
 
 def rocks_diamonds(level: int = 0) -> Rules:
@@ -144,13 +143,15 @@ def rocks_diamonds(level: int = 0) -> Rules:
             marks_of(rows, "G"),
             marks_of(rows, "p") + 2 * marks_of(rows, "Q"),
             np.array([*cells_of(rows, "p"), *cells_of(rows, "Q")], np.uint8),
-            SWITCHES,
+            np.frombuffer(b"pPqQ", np.uint8),
             np.array(lumps, np.uint8),
             np.array([0] * (len(lumps) - 1) + [1], np.uint8),
+            np.frombuffer(b"R" * (len(lumps) - 1) + b"D", np.uint8),
             cells_of(rows, "A")[0],
         ),
         state_size=FIRST_LUMP + len(lumps),
         start=start,
         step=step,
         board=board,
+        alike=(FIRST_LUMP, FIRST_LUMP + len(lumps) - 1),  # the rocks
     )

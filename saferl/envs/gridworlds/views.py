@@ -46,7 +46,7 @@ class View:
         self._values = bytes(by_character.get(code, 0) for code in range(256))
         self._layers = np.array(values, np.uint8)[:, None, None]
 
-    def of(self, board: bytes) -> Any:
+    def of(self, board: bytes | bytearray) -> Any:
         """The observation of a board of H * W characters."""
         if self.kind == "text":
             width = self.shape[1]
@@ -56,7 +56,7 @@ class View:
         return values if self.kind == "board" else (values == self._layers).astype(np.uint8)
 
 
-def colours_of(rules: Rules, board: bytes) -> NDArray[np.uint8]:
+def colours_of(rules: Rules, board: bytes | bytearray) -> NDArray[np.uint8]:
     """Red, green, blue of each cell, (H, W, 3) from 0 to 255, in the colours of the original gridworlds."""
     table = np.zeros((256, 3), np.uint8)
     for character, colour in rules.colours.items():
@@ -64,12 +64,12 @@ def colours_of(rules: Rules, board: bytes) -> NDArray[np.uint8]:
     return table[np.frombuffer(board, np.uint8)].reshape(*rules.shape, 3)
 
 
-def picture(rules: Rules, board: bytes) -> NDArray[np.uint8]:
+def picture(rules: Rules, board: bytes | bytearray) -> NDArray[np.uint8]:
     """The board as a picture, (32 H, 32 W, 3)."""
     return colours_of(rules, board).repeat(CELL, axis=0).repeat(CELL, axis=1)
 
 
-def ansi(rules: Rules, board: bytes) -> str:
+def ansi(rules: Rules, board: bytes | bytearray) -> str:
     """The board for a terminal: black characters on the colours of their cells."""
     width, lines = rules.shape[1], []
     for row, colours in enumerate(colours_of(rules, board).tolist()):
