@@ -97,6 +97,11 @@ def needs_fit(name: str, chosen: str = "deviation") -> bool:
     return objective_of(name, chosen) in FITTED
 
 
+def needs_robust(name: str, chosen: str = "deviation") -> bool:
+    """Whether it asks robust Sarsa's critic."""
+    return objective_of(name, chosen) in ("rs", "rs_mad")
+
+
 def make_attack(name: str, threat: Threat, means: Means) -> Attack:
     """An adversary that needs no training.
 

@@ -33,7 +33,7 @@ class CriticConfig:
     source: str = "auto"  # auto: the victim's own Q_r and Q_c where it brings them; fit: always fitted
     episodes: int = 40  # rolled out with noise
     noise: float = 0.3  # mean of the noise's standard deviation, which is drawn anew at each step, in [-1, 1] units
-    updates: int = 3_000
+    updates: int = 2_000
     batch: int = 256
     hidden: int = 128
     lr: float = 1e-3
@@ -174,6 +174,7 @@ def fitted_critics(
     units: Units,
     config: CriticConfig,
     seed: int,
+    with_robust: bool = True,
     report: Callable[[float], None] = lambda share: None,
 ) -> FittedCritics:
     """Critics of the policy that chose ``own_actions``, by fitted Q evaluation.
@@ -187,6 +188,8 @@ def fitted_critics(
         units: of the observations.
         config: sizes and rates.
         seed: of weights and batches.
+        with_robust: whether robust Sarsa's Q is fitted too, which takes as long as the others together; else it stays
+            as it began.
         report: called with the share that is done.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -194,18 +197,21 @@ def fitted_critics(
         torch.manual_seed(seed)
         critics = FittedCritics(units, data.actions.shape[1], config.hidden)
     target = copy.deepcopy(critics).requires_grad_(False)
-    optimizer = torch.optim.Adam(critics.parameters(), lr=config.lr)
+    optimizer = torch.optim.Adam(critics.parameters(), lr=config.lr, fused=True)
     size = data.gains.square().mean(1, keepdim=True).sqrt()
     gains = (1 - config.discount) * data.gains / torch.where(size > 0, size, 1.0)
     for update in range(config.updates):
         rows = torch.randint(len(data.terminals), (config.batch,), generator=generator).to(units.device)
-        loss = _loss(critics, target, data, gains, rows, config, generator)
+        loss = _loss(critics, target, data, gains, rows, config)
+        if with_robust:
+            loss = loss + _robust_loss(critics, target, data, gains, rows, config, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         average_into(target, critics, config.target_rate)
         if update % 100 == 0:
             report(update / config.updates)
+    optimizer.zero_grad(set_to_none=True)
     return critics.requires_grad_(False)
 
 
@@ -216,22 +222,37 @@ def _loss(
     gains: Tensor,
     rows: Tensor,
     config: CriticConfig,
+) -> Tensor:
+    """Mean squared errors () of the twins and of V."""
+    states = data.observations[rows]
+    with torch.no_grad():
+        following = critics.pairs(data.next_observations[rows], data.next_actions[rows])
+        ahead = target.twins(following).unflatten(0, (2, 2)).mean(1)  # (2, B)
+        onward = config.discount * (1 - data.terminals[rows])
+        targets = (gains[:, rows] + onward * ahead).repeat_interleave(2, dim=0)  # (4, B)
+        here = target.twins(critics.pairs(states, data.own_actions[rows]), REWARD).mean(0)
+    errors = (critics.twins(critics.pairs(states, data.actions[rows])) - targets).square().mean(1).sum()
+    return errors + (critics.value(critics.units.features(states))[0] - here).square().mean()
+
+
+def _robust_loss(
+    critics: FittedCritics,
+    target: FittedCritics,
+    data: Transitions,
+    gains: Tensor,
+    rows: Tensor,
+    config: CriticConfig,
     generator: torch.Generator,
 ) -> Tensor:
+    """Mean squared error () of robust Sarsa's Q, and its penalty."""
     states, actions = data.observations[rows], data.actions[rows]
-    pairs = critics.pairs(states, actions)
     with torch.no_grad():
         following = critics.pairs(data.next_observations[rows], data.next_actions[rows])
         onward = config.discount * (1 - data.terminals[rows])
-        ahead = target.twins(following).unflatten(0, (2, 2)).mean(1)  # (2, B)
-        targets = (gains[:, rows] + onward * ahead).repeat_interleave(2, dim=0)  # (4, B)
-        sarsa = gains[0, rows] + onward * target.robust(following)[0]
-        here = target.twins(critics.pairs(states, data.own_actions[rows]), REWARD).mean(0)
-    errors = (critics.twins(pairs) - targets).square().mean(1).sum()
-    errors = errors + (critics.value(critics.units.features(states))[0] - here).square().mean()
-    smooth = critics.robust(pairs)[0]
-    change = _greatest_change(critics, states, actions, smooth, config.robust_radius, generator)
-    return errors + (smooth - sarsa).square().mean() + config.robust_weight * change.square().mean()
+        wanted = gains[0, rows] + onward * target.robust(following)[0]
+    values = critics.robust(critics.pairs(states, actions))[0]
+    change = _greatest_change(critics, states, actions, values, config.robust_radius, generator)
+    return (values - wanted).square().mean() + config.robust_weight * change.square().mean()
 
 
 def _greatest_change(

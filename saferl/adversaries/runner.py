@@ -12,7 +12,15 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 
 from saferl.adversaries.attacks import Attack, AttackedPolicy
-from saferl.adversaries.catalogue import ADVERSARIES, Means, make_attack, make_turn, needs_critics, needs_fit
+from saferl.adversaries.catalogue import (
+    ADVERSARIES,
+    Means,
+    make_attack,
+    make_turn,
+    needs_critics,
+    needs_fit,
+    needs_robust,
+)
 from saferl.adversaries.config import AttackConfig
 from saferl.adversaries.critics import (
     Critics,
@@ -145,9 +153,12 @@ class Comparison:
             recorder = Recorder(lambda: noisy.own)
             replace(protocol, episodes=settings.episodes, seed=seed).run(noisy, self.env_id, recorder)
             data = transitions(recorder.trajectories(), self.victim)
-            network = fitted_critics(
-                data, units, settings, seed, lambda share: self._tell(0.3 + 0.7 * share, "critics")
-            )
+            smooth = any(needs_robust(name, self.config.objective) for name in self.config.adversaries)
+
+            def report(share: float) -> None:
+                self._tell(0.3 + 0.7 * share, "critics")
+
+            network = fitted_critics(data, units, settings, seed, smooth, report)
             temporary = path.with_name(f".{path.name}.tmp")
             save_file(network.state_dict(), temporary)
             temporary.replace(path)
