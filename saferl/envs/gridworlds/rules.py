@@ -99,6 +99,7 @@ class Rules:
             board, by name; only ever run as plain Python.
         danger_epo: ``danger_epo(reward, hidden, danger)`` gives the danger bit of the published EPO-Safe code from what
             ``step`` gave; None where that code defines none.
+        alike: (first, last): entries first to last - 1 of the state mean the same in any order, as boxes do.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Rules:
     carried_out: Callable[[Any, State, int, int], int] = as_sent
     side_information: Callable[[Any, State], dict[str, Any]] = nothing_beside
     danger_epo: Callable[[float, float, bool], bool] | None = None
+    alike: tuple[int, int] = (0, 0)
 
     @property
     def plain_tables(self) -> Any:

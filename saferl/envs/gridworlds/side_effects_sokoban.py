@@ -197,4 +197,5 @@ def side_effects_sokoban(
         board=board,
         actions=5 if noops else 4,
         danger_epo=same_bit,
+        alike=(FIRST_BOX, FIRST_BOX + len(boxes)),
     )
