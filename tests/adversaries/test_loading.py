@@ -1,0 +1,140 @@
+"""Victims by name."""
+
+import numpy as np
+import pytest
+import stable_baselines3 as sb3
+import torch
+from torch import nn
+
+import saferl.envs
+from saferl.adversaries.loading import load_victim, onnx_policy
+from saferl.command_line import UsageError
+from saferl.offline_data.collection import CollectConfig, PPOConfig, collect
+from tests.training.small import FISOR, trained
+
+ROWS = np.random.default_rng(0).normal(size=(9, 11)).astype(np.float32)
+
+torch.manual_seed(0)
+network = nn.Sequential(nn.Linear(11, 8), nn.Tanh(), nn.Linear(8, 2))
+model = sb3.SAC("MlpPolicy", saferl.envs.make("point_robot"), seed=0, device="cpu", buffer_size=10)
+
+
+def function(observations):
+    return np.tanh(observations[:, :2])
+
+
+def wrong_shape(observations):
+    return observations[:, :3]
+
+
+def not_finite(observations):
+    return np.full((len(observations), 2), np.nan)
+
+
+number = 3
+
+
+def same_as_policy(victim):
+    """A victim's answers are its policy's actions."""
+    said = victim.box.from_unit(victim.response(torch.as_tensor(ROWS)).actions.detach()).numpy()
+    np.testing.assert_allclose(said, victim.policy.act(ROWS), atol=1e-5)
+
+
+def test_a_run_brings_its_environment_its_gradients_and_its_critics(tmp_path):
+    run = trained(tmp_path, "steps=20", agent=FISOR)
+    victim, env = load_victim(str(run))
+    assert env == "point_robot"
+    assert victim.white_box
+    assert victim.critics is not None
+    assert victim.normaliser is None
+    assert not load_victim(str(run), black_box=True)[0].white_box
+
+
+def test_a_policy_that_collect_kept_brings_its_statistics(tmp_path):
+    config = CollectConfig(
+        env="point_robot", trajectories=2, limits=[None], steps=64, stages=1, episodes=1, noise=[0.0],
+        random_episodes=0, envs=2, ppo=PPOConfig(rollout=32, batch=32, epochs=1, width=8),
+    )  # fmt: skip
+    collect(config, tmp_path, {}, lambda progress: None)
+    (path,) = (tmp_path / "policies").glob("*.safetensors")
+    victim, _ = load_victim(str(path), "point_robot")
+    assert victim.white_box
+    assert victim.normaliser is not None
+    assert np.ptp(victim.normaliser.scale) > 0.1
+    same_as_policy(victim)
+    deviation = victim.response(torch.as_tensor(ROWS)).deviation
+    assert deviation[0, 0] == pytest.approx(np.exp(-0.5), rel=0.05)  # PPO has hardly moved it
+
+
+def test_an_sb3_file_is_a_white_box_behind_its_statistics_if_it_has_any(tmp_path):
+    ppo = sb3.PPO("MlpPolicy", saferl.envs.make("point_robot"), seed=0, device="cpu")
+    ppo.save(tmp_path / "model.zip")
+    victim, _ = load_victim(str(tmp_path / "model.zip"), "point_robot")
+    assert victim.normaliser is None
+    same_as_policy(victim)
+    np.testing.assert_allclose(victim.policy.act(ROWS), ppo.predict(ROWS, deterministic=True)[0], atol=1e-5)
+    mean, variance = ROWS.mean(0), 4 * ROWS.var(0)
+    np.savez(tmp_path / "stats.npz", mean=mean, var=variance)
+    victim, _ = load_victim(str(tmp_path / "model.zip"), "point_robot", statistics=str(tmp_path / "stats.npz"))
+    same_as_policy(victim)
+    scaled = (ROWS - mean) / np.sqrt(variance + 1e-8)
+    np.testing.assert_allclose(victim.policy.act(ROWS), ppo.predict(scaled, deterministic=True)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "white"), [("network", True), ("model", True), ("function", False)])
+def test_what_can_be_imported(name, white):
+    victim, _ = load_victim(f"{__name__}:{name}", "point_robot")
+    assert victim.white_box == white
+    assert (victim.obs_dim, victim.act_dim) == (11, 2)
+    same_as_policy(victim)
+
+
+@pytest.mark.parametrize(
+    ("word", "env", "message"),
+    [
+        (f"{__name__}:function", None, "needs env=ID"),
+        (f"{__name__}:wrong_shape", "point_robot", r"must give finite actions \(2, 2\).*got \(2, 3\)"),
+        (f"{__name__}:not_finite", "point_robot", "must give finite actions"),
+        (f"{__name__}:number", "point_robot", "is not a policy"),
+        (f"{__name__}:nothing", "point_robot", "has no attribute 'nothing'"),
+        ("no/such/run", None, "does not exist"),
+        ("missing.zip", "point_robot", "does not exist"),
+        ("missing.safetensors", "point_robot", "not a policy that saferl.collect kept"),
+        (f"{__name__}:function", "pointrobot", "no environment named"),
+        (f"{__name__}:function", "CartPole-v1", "attacks need flat Box observations and actions"),
+    ],
+)
+def test_what_is_no_victim_is_refused_in_one_line(word, env, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        load_victim(word, env)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_onnxruntime_it_is_said_what_is_missing(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(UsageError, match="pip install onnxruntime"):
+        onnx_policy("policy.onnx")
+
+
+@pytest.mark.parametrize("rows", ["any", 1])
+def test_an_onnx_file_is_a_black_box(rows, tmp_path):
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    weights = np.random.default_rng(0).normal(size=(11, 2)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["observations", "weights"], ["product"]),
+         helper.make_node("Tanh", ["product"], ["actions"])],
+        "policy",
+        [helper.make_tensor_value_info("observations", kind, [rows, 11])],
+        [helper.make_tensor_value_info("actions", kind, [rows, 2])],
+        [onnx.numpy_helper.from_array(weights, "weights")],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (tmp_path / "policy.onnx").write_bytes(made.SerializeToString())
+    victim, _ = load_victim(str(tmp_path / "policy.onnx"), "point_robot")
+    assert not victim.white_box
+    np.testing.assert_allclose(victim.policy.act(ROWS), np.tanh(ROWS @ weights), atol=1e-5)
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    with pytest.raises(UsageError, match="onnxruntime can't read it"):
+        onnx_policy(str(tmp_path / "broken.onnx"))
