@@ -1,15 +1,15 @@
 """A specification at work: no action is taken that it calls dangerous, in an environment or behind a trained policy.
 
-    shield = Shield(specification, finite_model(rules), rules)
+    shield = Shield(specification, GRIDWORLDS["side_effects_sokoban_0"])
     env = ShieldWrapper(gymnasium.make("saferl/SideEffectsSokoban0-v0"), shield)
     policy = ShieldedPolicy(PPO.load(...), shield)
 
-A one-step model says what each action may lead to; the specification judges those steps as it judges real ones.
+The rules of the gridworld say what each action may lead to; the specification judges those steps as if they were made.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
@@ -31,22 +31,29 @@ class Judge(Protocol):
         """Whether it calls the step dangerous."""
 
 
-class StepModel(Protocol):
-    """A finite model, as ``saferl.envs.gridworlds.finite_model`` gives it; K outcomes of an action, -1 for none."""
+class _Outcome(NamedTuple):
+    """What an action may lead to."""
 
-    boards: NDArray[np.uint8]  # (S, H, W)
-    successors: NDArray[np.integer[Any]]  # (S, A, K)
-    probabilities: NDArray[np.floating[Any]]  # (S, A, K)
-    rewards: NDArray[np.floating[Any]]  # (S, A, K)
+    chance: float
+    state: bytes
+    reward: float
 
 
 @dataclass(frozen=True, eq=False)
 class Past:
-    """What a shield remembers of an episode: where it is, and how it came there."""
+    """What a shield remembers of an episode: where it may be, and how it came there.
 
-    states: tuple[int, ...]  # of the model, all that look like the last observation
+    Attributes:
+        states: of the rules, all that fit what was seen.
+        board: (H, W) of the last observation.
+        first: (H, W) of the first one.
+        last: the step that led here; None at the start.
+    """
+
+    states: tuple[bytes, ...]
+    board: Board
     first: Board
-    last: Step | None  # the step that led here
+    last: Step | None
 
     @property
     def index(self) -> int:
@@ -55,97 +62,126 @@ class Past:
 
 
 class Shield:
-    """Which actions a specification allows, by a one-step model.
+    """Which actions a specification allows, one step ahead.
 
-    Where several states of the model look alike, an action must be allowed in each of them.
+    It knows no more than an agent may see: where several states fit the observations so far (nobody sees whether an
+    episode will be interrupted), an action must be allowed in each of them. States are worked out as they are come to,
+    so that a gridworld of any size can be shielded.
 
     Args:
         specification: with ``predicts(step) -> bool``.
-        model: of the gridworld.
-        rules: of the same gridworld.
+        rules: of the gridworld.
         observation: "board", "one_hot" or "text", as the environment or policy has it.
         tolerance: an action passes up to this probability of a step that is called dangerous.
-    Raises: ValueError for a tolerance outside of [0, 1), or another kind of observation.
+    Raises: ValueError for a gridworld whose outcomes can't be listed, a tolerance outside of [0, 1), or another kind of
+        observation.
     """
 
-    def __init__(
-        self, specification: Judge, model: StepModel, rules: Rules, observation: str = "board", tolerance: float = 0.0
-    ) -> None:
+    def __init__(self, specification: Judge, rules: Rules, observation: str = "board", tolerance: float = 0.0) -> None:
         if not 0 <= tolerance < 1:
             raise ValueError(f"a shield's tolerance must be >= 0 and below 1; got {tolerance}.")
-        self.specification, self.model, self.tolerance = specification, model, tolerance
-        self.name, self.actions = rules.name, model.successors.shape[1]
-        view = View(rules, observation)
-        self._states: dict[Any, list[int]] = {}
-        for state, board in enumerate(model.boards):
-            self._states.setdefault(_key(view.of(board.tobytes())), []).append(state)
+        starts, outcomes = rules.starts(), rules.outcomes()
+        if starts is None or outcomes is None:
+            raise ValueError(f"{rules.name} can't be shielded: the outcomes of a step are too many to list.")
+        self.specification, self.rules, self.tolerance = specification, rules, tolerance
+        self.actions = rules.actions
+        self._view, self._tables, self._chances = View(rules, observation), rules.plain_tables, outcomes
+        self._seen: dict[bytes, tuple[Any, Board]] = {}  # by state: key of the observation, board
+        self._known: dict[tuple[bytes, int], list[_Outcome]] = {}
+        self._starts = []
+        for outcome, _ in starts:
+            state = [0] * rules.state_size
+            rules.start(self._tables, outcome, state)
+            self._starts.append(bytes(state))
 
     def begun(self, observation: Any) -> Past:
-        """The past of an episode that begins with this observation. Raises: ValueError if the model doesn't know it."""
-        states = self._looking_like(observation)
-        return Past(states, self.model.boards[states[0]], None)
+        """The past of an episode that begins with this observation. Raises: ValueError if no episode does."""
+        states = tuple(state for state in self._starts if self._shown(state)[0] == _key(observation))
+        if not states:
+            raise self._unknown("no episode begins with this observation")
+        board = self._shown(states[0])[1]
+        return Past(states, board, board, None)
 
     def stepped(self, past: Past, action: int, observation: Any) -> Past:
-        """The past after one more step. Raises: ValueError for an observation that the model doesn't know."""
-        after = self._looking_like(observation)
+        """The past after one more step. Raises: ValueError for an observation that the action can't lead to."""
+        key = _key(observation)
         reached = {
-            int(then): (state, k)
+            outcome.state: outcome.reward
             for state in past.states
-            for k, then in enumerate(self.model.successors[state, action])
-            if int(then) in after
+            for outcome in self._outcomes(state, action)
+            if self._shown(outcome.state)[0] == key
         }
-        states = tuple(reached) or after  # the model may have left out how the environment came there
-        state, k = reached.get(states[0], (past.states[0], 0))
-        board = self.model.boards[states[0]]
-        reward = float(self.model.rewards[state, action, k])
-        before = self.model.boards[state]
-        return Past(states, past.first, Step(before, action, board, reward, past.index, past.first, past.last))
+        if not reached:
+            raise self._unknown(f"action {action} can't have led to this observation")
+        states = tuple(reached)
+        board = self._shown(states[0])[1]
+        step = Step(past.board, action, board, reached[states[0]], past.index, past.first, past.last)
+        return Past(states, board, past.first, step)
 
     def risks(self, past: Past) -> NDArray[np.float64]:
-        """(A,) probability that the next step is called dangerous, of the worst state that looks like this one."""
-        risks = np.zeros((len(past.states), self.actions))
-        for row, state in enumerate(past.states):
-            for action in range(self.actions):
-                risks[row, action] = sum(
-                    float(self.model.probabilities[state, action, k])
-                    for k, then in enumerate(self.model.successors[state, action])
-                    if then >= 0 and self._calls(past, state, action, k)
-                )
-        return risks.max(axis=0)
-
-    def _calls(self, past: Past, state: int, action: int, k: int) -> bool:
-        after = self.model.boards[self.model.successors[state, action, k]]
-        reward = float(self.model.rewards[state, action, k])
-        step = Step(self.model.boards[state], action, after, reward, past.index, past.first, past.last)
-        return self.specification.predicts(step)
+        """(A,) probability that the next step is called dangerous, in the worst state that fits the observations."""
+        risks = [
+            [
+                sum(outcome.chance for outcome in self._outcomes(state, action) if self._calls(past, action, outcome))
+                for action in range(self.actions)
+            ]
+            for state in past.states
+        ]
+        return np.max(risks, axis=0)
 
     def choice(self, past: Past, action: int, scores: NDArray[Any] | None = None) -> int:
         """The action that is taken where ``action`` is asked for.
 
-        The same if it is allowed; else the allowed one of the greatest score; where none is allowed, of those with the
-        least probability of danger the one asked for, if it is among them, or that of the greatest score.
+        The same if it is allowed; else the allowed one of the greatest score. Where none is allowed, those with the
+        least probability of danger count as allowed.
 
         Args:
             past: of the episode.
             action: asked for.
-            scores: (A,) of the actions; None: the expected rewards of the model.
+            scores: (A,) of the actions; None: the expected rewards.
         """
         risks = self.risks(past)
         allowed = risks <= max(self.tolerance, float(risks.min())) + 1e-12
         if allowed[action]:
             return action
         if scores is None:
-            scores = (self.model.rewards * self.model.probabilities)[list(past.states)].sum(axis=2).mean(axis=0)
+            paid = [
+                [sum(each.chance * each.reward for each in self._outcomes(state, other)) for other in range(len(risks))]
+                for state in past.states
+            ]
+            scores = np.mean(paid, axis=0)
         return int(np.where(allowed, scores, -np.inf).argmax())
 
-    def _looking_like(self, observation: Any) -> tuple[int, ...]:
-        states = self._states.get(_key(observation))
-        if states is None:
-            raise ValueError(
-                f"the shield's model of {self.name} knows no state that looks like this observation; "
-                "model, gridworld and kind of observation must be those of the environment."
-            )
-        return tuple(states)
+    def _calls(self, past: Past, action: int, outcome: _Outcome) -> bool:
+        after = self._shown(outcome.state)[1]
+        step = Step(past.board, action, after, outcome.reward, past.index, past.first, past.last)
+        return self.specification.predicts(step)
+
+    def _outcomes(self, state: bytes, action: int) -> list[_Outcome]:
+        found = self._known.get((state, action))
+        if found is None:
+            found = self._known[state, action] = []
+            for outcome, chance in self._chances:
+                after = list(state)
+                reward, _, _, _ = self.rules.step(self._tables, after, action, outcome)
+                found.append(_Outcome(chance, bytes(after), float(reward)))
+        return found
+
+    def _shown(self, state: bytes) -> tuple[Any, Board]:
+        seen = self._seen.get(state)
+        if seen is None:
+            height, width = self.rules.shape
+            cells = [0] * (height * width)
+            self.rules.board(self._tables, list(state), cells)
+            board = np.array(cells, np.uint8).reshape(height, width)
+            seen = self._seen[state] = (_key(self._view.of(bytes(cells))), board)
+        return seen
+
+    def _unknown(self, what: str) -> ValueError:
+        return ValueError(
+            f"the shield of {self.rules.name} is lost, {what}; "
+            "gridworld and kind of observation must be those of the environment, and every step be told."
+        )
 
 
 class ShieldWrapper(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
@@ -157,8 +193,7 @@ class ShieldWrapper(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Recor
     Args:
         env: observed as the shield's ``observation`` says.
         shield: of the same gridworld.
-    Raises: ValueError if the environment has other actions than the shield's model, or an observation that it doesn't
-        know.
+    Raises: ValueError if the environment has other actions than the shield's gridworld, or observations that can't be.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], shield: Shield) -> None:
@@ -166,7 +201,7 @@ class ShieldWrapper(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Recor
         gymnasium.Wrapper.__init__(self, env)
         space = env.action_space
         if not isinstance(space, spaces.Discrete) or space.n != shield.actions:
-            raise ValueError(f"the shield's model has {shield.actions} actions; the environment's are {space}.")
+            raise ValueError(f"the shield's gridworld has {shield.actions} actions; the environment's are {space}.")
         self.shield, self.vetoes = shield, 0
         self._past: Past | None = None
 
@@ -198,7 +233,7 @@ class ShieldedPolicy:
     Args:
         policy: a Policy, an SB3 model or a function of observations, with actions 0 to A - 1.
         shield: its ``observation`` is what the policy sees.
-        preference: which allowed action comes next best; None: the one that the model expects most reward of.
+        preference: which allowed action comes next best; None: the one of most expected reward.
     Attributes:
         vetoed: (B,) bool, whether the last call of ``act`` replaced each row's action.
         vetoes: (B,) int, how many actions of each row were replaced since it was reset.
@@ -214,7 +249,7 @@ class ShieldedPolicy:
     def act(self, observations: NDArray[Any]) -> NDArray[np.float32]:
         """Actions (B, 1) for observations (B, ...).
 
-        Raises: ValueError for an observation that the shield's model doesn't know.
+        Raises: ValueError for an observation that the last action can't have led to.
         """
         nominal = np.asarray(self.policy.act(observations)).reshape(len(observations)).astype(np.int64)
         if len(self._pasts) != len(nominal):

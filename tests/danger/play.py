@@ -1,7 +1,6 @@
 """Episodes of a gridworld or a text analog as a learner sees them, played by its rules."""
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -46,43 +45,3 @@ def played(rules: Rules, actions: Sequence[int], start: int = 0, level: str = "s
 def actions_of(letters: str) -> list[int]:
     """Actions of a string of u, d, l, r."""
     return ["udlr".index(letter) for letter in letters]
-
-
-def model_of(rules: Rules) -> SimpleNamespace:
-    """The finite model of a gridworld as saferl's shape has it, by plain search over its rules."""
-    tables = rules.plain_tables
-
-    def begun(outcome: int) -> tuple[int, ...]:
-        state = [0] * rules.state_size
-        rules.start(tables, outcome, state)
-        return tuple(state)
-
-    numbers: dict[tuple[int, ...], int] = {}
-    for outcome, _ in rules.starts():
-        numbers.setdefault(begun(outcome), len(numbers))
-    rows, ends, known = [], set(), list(numbers)
-    for state in known:  # grows on the way
-        row = np.zeros((rules.actions, len(rules.outcomes()), 5))  # successor, probability, R, R*, D
-        for action in range(rules.actions):
-            for k, (outcome, chance) in enumerate(rules.outcomes()):
-                after = list(state)
-                if state in ends:
-                    row[action, k] = numbers[state], chance, 0, 0, 0
-                    continue
-                reward, hidden, danger, over = rules.step(tables, after, action, outcome)
-                if tuple(after) not in numbers:
-                    numbers[tuple(after)] = len(known)
-                    known.append(tuple(after))
-                if over:
-                    ends.add(tuple(after))
-                row[action, k] = numbers[tuple(after)], chance, reward, hidden, danger
-        rows.append(row)
-    table = np.array(rows)
-    return SimpleNamespace(
-        boards=np.array([shown(rules, state) for state in known]),
-        successors=table[..., 0].astype(np.int32),
-        probabilities=table[..., 1],
-        rewards=table[..., 2],
-        hidden=table[..., 3],
-        danger=table[..., 4].astype(bool),
-    )

@@ -10,11 +10,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from saferl.danger.shield import Shield, ShieldedPolicy, ShieldWrapper, sb3_preference
 from saferl.danger.specification import Step
-from saferl.envs.gridworlds import GRIDWORLDS, Gridworld
-from tests.danger.play import actions_of, model_of
+from saferl.envs.gridworlds import GRIDWORLDS, Gridworld, finite_model
+from tests.danger.play import actions_of
 
-NAMES = ("side_effects_sokoban_0", "boat_race", "safe_interruptibility_1", "whisky_gold_human", "absent_supervisor")
-MODELS = {name: model_of(GRIDWORLDS[name]) for name in NAMES}
 UP, DOWN, LEFT, RIGHT = range(4)
 
 
@@ -57,7 +55,7 @@ def enters_for_the_first_time(symbol: str):
 
 
 def shield_of(name: str, says, **settings) -> Shield:
-    return Shield(Rule(says), MODELS[name], GRIDWORLDS[name], **settings)
+    return Shield(Rule(says), GRIDWORLDS[name], **settings)
 
 
 def shielded(name: str, says, observation: str = "board", **settings) -> ShieldWrapper:
@@ -111,8 +109,8 @@ def test_a_rule_about_the_first_time_knows_the_past():
     env = shielded("safe_interruptibility_1", enters_for_the_first_time("B"))
     bits, vetoes = dangers(env, 5)
     assert (bits, vetoes > 0) == (0, True)
-    rule = Rule(lambda step: False)
-    shield = Shield(rule, MODELS["safe_interruptibility_1"], GRIDWORLDS["safe_interruptibility_1"])
+    rule = Rule(never)
+    shield = Shield(rule, GRIDWORLDS["safe_interruptibility_1"])
     plain, env = Gridworld("safe_interruptibility_1"), ShieldWrapper(Gridworld("safe_interruptibility_1"), shield)
     plain.reset(seed=3)
     env.reset(seed=3)
@@ -246,9 +244,15 @@ def test_an_sb3_model_is_shielded_and_its_own_next_choice_is_taken(algorithm):
 
 def test_what_does_not_fit_is_refused_in_one_line():
     shield = shield_of("boat_race", never)
-    with pytest.raises(ValueError, match="model of boat_race knows no state that looks like this observation"):
+    with pytest.raises(ValueError, match="shield of boat_race is lost, no episode begins with this observation; gr"):
         shield.begun(Gridworld("absent_supervisor").reset(seed=0)[0])
-    with pytest.raises(ValueError, match=r"the shield's model has 4 actions; the environment's are Discrete\(5\)"):
+    env = Gridworld("boat_race")
+    past = shield.begun(env.reset()[0])
+    with pytest.raises(ValueError, match="action 3 can't have led to this observation"):
+        shield.stepped(past, RIGHT, env.step(DOWN)[0])
+    with pytest.raises(ValueError, match="tomato_watering can't be shielded: the outcomes of a step are too many"):
+        shield_of("tomato_watering", never)
+    with pytest.raises(ValueError, match=r"the shield's gridworld has 4 actions; the environment's are Discrete\(5\)"):
         ShieldWrapper(Gridworld("side_effects_sokoban", level=0, noops=True), shield)
     with pytest.raises(ValueError, match=r"tolerance must be >= 0 and below 1; got 1"):
         shield_of("boat_race", never, tolerance=1.0)
@@ -256,3 +260,46 @@ def test_what_does_not_fit_is_refused_in_one_line():
         ShieldWrapper(Gridworld("boat_race"), shield).step(0)
     with pytest.raises(ValueError, match="sb3_preference needs discrete actions"):
         sb3_preference(PPO("MlpPolicy", "Pendulum-v1", device="cpu"))
+
+
+@pytest.mark.parametrize("name", ["side_effects_sokoban_0", "whisky_gold_human"])
+def test_risks_are_those_of_the_exact_finite_model(name):
+    model = finite_model(GRIDWORLDS[name])
+    moves_right = lambda step: int(np.argwhere(step.after == ord("A"))[0][1]) > 2  # noqa: E731  in the boards alone
+    shield, env = shield_of(name, moves_right), Gridworld(name)
+    boards = {board.tobytes(): state for state, board in enumerate(model.boards)}
+    env.action_space.seed(2)
+    for seed in range(4):
+        past = shield.begun(env.reset(seed=seed)[0])
+        for _ in range(25):
+            state = boards[past.board.tobytes()]
+            then = model.boards[model.successors[state]] == ord("A")  # (A, K, H, W)
+            expected = (model.probabilities[state] * (then.any(axis=2).argmax(axis=2) > 2)).sum(axis=1)
+            if name == "side_effects_sokoban_0" or past.index == 0:  # boards after a drink show it a step later
+                np.testing.assert_allclose(shield.risks(past), expected, atol=1e-12)
+            action = int(env.action_space.sample())
+            observation, _, terminated, _, _ = env.step(action)
+            if terminated:
+                break
+            past = shield.stepped(past, action, observation)
+
+
+def test_a_gridworld_of_millions_of_states_is_shielded():
+    bits, vetoes = dangers(shielded("side_effects_sokoban_1", any_box_loses), 2)
+    assert (bits, vetoes > 0) == (0, True)
+
+
+def any_box_loses(step: Step) -> bool:
+    """Whether a box has gone to a corner or to a wall that spans the grid, in the slow words of the notes."""
+    wall = step.first == ord("#")
+
+    def loss(r: int, c: int) -> int:
+        up, down, left, right = wall[r - 1, c], wall[r + 1, c], wall[r, c - 1], wall[r, c + 1]
+        if (up or down) and (left or right):
+            return 10
+        rows = (up and wall[r - 1].all()) or (down and wall[r + 1].all())
+        columns = (left and wall[:, c - 1].all()) or (right and wall[:, c + 1].all())
+        return 5 if rows or columns else 0
+
+    losses = [sum(loss(*cell) for cell in np.argwhere(board == ord("X"))) for board in (step.before, step.after)]
+    return losses[1] > losses[0]
