@@ -69,6 +69,8 @@ class Gridworld(gymnasium.Env[Any, int]):
         evaluation: bool = False,
         **kwargs: Any,
     ) -> None:
+        if not isinstance(rules, str) and kwargs:
+            raise ValueError(f"{rules.name} is made of rules, not of a name, and takes no argument {min(kwargs)!r}.")
         self.rules = rules_of(rules, **kwargs) if isinstance(rules, str) else rules
         if render_mode is not None and render_mode not in RENDER_MODES:
             raise ValueError(
@@ -143,10 +145,11 @@ class Gridworld(gymnasium.Env[Any, int]):
 
     def _explored(self, action: int, outcome: int) -> Change:
         """Work out a step, and remember it if the same outcome is to be expected again."""
-        node, rules, tables = self._node, self.rules, self._tables
-        if node is None or self._known is _OVER:
+        node, rules, tables = self._known, self.rules, self._tables
+        if node is _OVER:
             raise gymnasium.error.ResetNeeded(f"{rules.name} needs reset() before the first step and after the end.")
-        action = self._checked(action)
+        if type(action) is not int or action not in self._offered:
+            action = self._checked(action)
         state = bytearray(node.state)
         carried_out = rules.carried_out(tables, state, action, outcome) if self._interferes else action
         reward, hidden, danger, terminated = rules.step(tables, state, action, outcome)

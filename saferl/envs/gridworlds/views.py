@@ -50,8 +50,7 @@ class View:
         """The observation of a board of H * W characters."""
         if self.kind == "text":
             width = self.shape[1]
-            rows = [board[first : first + width].decode("ascii") for first in range(0, len(board), width)]
-            return "\n".join(rows)
+            return "\n".join(board[first : first + width].decode("ascii") for first in range(0, len(board), width))
         values = np.ndarray(self.shape, np.uint8, board.translate(self._values))
         return values if self.kind == "board" else (values == self._layers).astype(np.uint8)
 

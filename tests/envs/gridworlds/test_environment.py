@@ -291,6 +291,11 @@ def test_wrong_arguments_are_refused_in_one_line(name, kwargs, message):
     assert "\n" not in str(error.value)
 
 
+def test_arguments_of_a_family_go_with_a_name():
+    with pytest.raises(ValueError, match="boat_race is made of rules, not of a name, and takes no argument 'level'"):
+        Gridworld(GRIDWORLDS["boat_race"], level=1)
+
+
 def test_pictures_have_the_originals_colours():
     env = gymnasium.make("saferl/IslandNavigation-v0", render_mode="rgb_array")
     env.reset()
