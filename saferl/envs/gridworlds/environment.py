@@ -6,7 +6,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import NDArray
 
 from saferl.envs.gridworlds.catalogue import rules_of
 from saferl.envs.gridworlds.rules import ACTION_NAMES, HORIZON, Rules, as_sent, nothing_beside
@@ -15,10 +14,8 @@ from saferl.envs.gridworlds.views import RENDER_MODES, View, ansi, picture
 REMEMBERED = 1 << 16  # states, about 1 kB each; beyond that all are forgotten
 DRAWS = 1024  # uniform numbers that are drawn together
 
-Observation = NDArray[np.uint8] | str
 
-
-class Node(dict[Any, "Change"]):
+class Node(dict[Any, "Transition"]):
     """A state that has been reached and what is seen of it; the steps that are known by action or (action, outcome)."""
 
     __slots__ = ("observation", "state")
@@ -26,8 +23,12 @@ class Node(dict[Any, "Change"]):
     def __init__(self, state: bytes, observation: Any) -> None:
         self.state, self.observation = state, observation
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """A copy knows no steps: all states that were reached hang on them, too deep for copying by recursion."""
+        return "_OVER" if self is _OVER else (Node, (self.state, self.observation))
 
-Change = tuple[Node, float, bool, dict[str, Any]]  # of a step: node after it, reward, terminated, info
+
+Transition = tuple[Node, float, bool, dict[str, Any]]  # of a step: node after it, reward, terminated, info
 _OVER = Node(b"", None)  # no step is known where none may be taken
 
 
@@ -118,10 +119,10 @@ class Gridworld(gymnasium.Env[Any, int]):
             outcome = self._draw(self._chances, (self._uniforms or self._new_uniforms()).pop())
             key = action, outcome
         try:
-            change = self._known.get(key)
+            transition = self._known.get(key)
         except TypeError:  # can't be looked up: an array of one number, as Stable-Baselines3's predict gives
-            change = None
-        node, reward, terminated, info = change or self._explored(action, outcome)
+            transition = None
+        node, reward, terminated, info = transition or self._explored(action, outcome)
         self._node = node
         self._known = node
         self._time += 1
@@ -143,7 +144,7 @@ class Gridworld(gymnasium.Env[Any, int]):
         self._uniforms = self.np_random.random(DRAWS).tolist()
         return self._uniforms
 
-    def _explored(self, action: int, outcome: int) -> Change:
+    def _explored(self, action: int, outcome: int) -> Transition:
         """Work out a step, and remember it if the same outcome is to be expected again."""
         node, rules, tables = self._known, self.rules, self._tables
         if node is _OVER:
@@ -154,10 +155,10 @@ class Gridworld(gymnasium.Env[Any, int]):
         carried_out = rules.carried_out(tables, state, action, outcome) if self._interferes else action
         reward, hidden, danger, terminated = rules.step(tables, state, action, outcome)
         after = self._node_of(state)
-        change = after, reward, terminated, self._info(after, carried_out, hidden, danger)
+        transition = after, reward, terminated, self._info(after, carried_out, hidden, danger)
         if self._listed:
-            node[(action, outcome) if self._random else action] = change
-        return change
+            node[(action, outcome) if self._random else action] = transition
+        return transition
 
     def _node_of(self, state: bytearray) -> Node:
         key = bytes(state)

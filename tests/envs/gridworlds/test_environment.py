@@ -1,6 +1,8 @@
 """The gridworlds through gymnasium's interface: what is observed, what is kept from the agent, seeds, ends, errors."""
 
+import copy
 import dataclasses
+import pickle
 import warnings
 
 import gymnasium
@@ -223,6 +225,25 @@ def test_an_end_in_the_last_step_is_no_truncation():
     for _ in range(HORIZON - 4):
         env.step(0)  # against the wall
     assert [env.step(action)[2:4] for action in (1, 1, 1, 2)][-1] == (True, False)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_a_copy_goes_on_as_the_environment_does(duplicate):
+    env = Gridworld("side_effects_sokoban_1", evaluation=True)
+    play(env, random_actions(env, 5000), seed=0)  # thousands of states, one behind the other
+    other = duplicate(env)
+    for action in random_actions(env, 50, seed=1):
+        ours, theirs = env.step(action), other.step(action)
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        assert ours[1:] == theirs[1:]
+        if ours[2] or ours[3]:
+            break
+    ended = Gridworld("island_navigation")
+    ended.reset()
+    for action in (1, *ENTERS_WATER):
+        ended.step(action)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        duplicate(ended).step(0)
 
 
 def test_remembered_states_are_bounded_and_forgetting_changes_nothing(monkeypatch):
