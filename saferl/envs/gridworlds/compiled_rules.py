@@ -25,13 +25,14 @@ OPTIONS: Any = {"_nrt": False, "forceinline": True, "error_model": "numpy"}
 Function = Callable[..., Any]
 
 inlined = numba.njit(**OPTIONS)  # for what a loop calls
-loop = numba.njit(cache=True, **{key: OPTIONS[key] for key in ("_nrt", "error_model")})  # for the loop itself
+_NOT_INLINED = {key: value for key, value in OPTIONS.items() if key != "forceinline"}
+loop = numba.njit(cache=True, **_NOT_INLINED)  # for the loop itself
 
 _functions: dict[int, dict[str, Function]] = {}  # digest -> name -> function
 
 
 def compiled(loop: Any, rules: Rules, arguments: tuple[Any, ...]) -> Function:
-    """A loop for these rules and for arguments of these types, compiled or read from the disk.
+    """A loop for these rules and for arguments of these types, compiled, or read from the disk if they are saferl's.
 
     Args:
         loop: made with ``loop``; its first argument, not among ``arguments``, is the digest.
@@ -43,6 +44,8 @@ def compiled(loop: Any, rules: Rules, arguments: tuple[Any, ...]) -> Function:
     """
     digest = _digest(rules)
     _functions[digest] = {name: getattr(rules, name) for name in PARTS}
+    if not all(each.__module__.startswith("saferl.") for each in (type(rules.tables), *_functions[digest].values())):
+        loop = numba.njit(**_NOT_INLINED)(loop.py_func)  # read from the disk, it would want the module of these rules
     return loop.compile((numba.types.literal(digest), *(numba.typeof(each) for each in arguments)))
 
 

@@ -70,8 +70,8 @@ class FiniteModel:
 def finite_model(rules: Rules, most_bytes: int = MOST_BYTES) -> FiniteModel:
     """The model, by breadth-first search from the starts.
 
-    Entries of a state that may change places (``Rules.alike``: boxes) are in ascending order in it. friend_foe's bandits
-    are as in the first episode of an environment.
+    Entries of a state that may change places (``Rules.alike``: boxes) are in ascending order in it. The bandits of
+    friend_foe are as in the first episode of an environment.
 
     Args:
         rules: one of ``GRIDWORLDS``, or any other whose outcomes can be listed.
@@ -111,7 +111,7 @@ def finite_model(rules: Rules, most_bytes: int = MOST_BYTES) -> FiniteModel:
         rules,
         keys[:states].view(np.uint8).reshape(states, 8)[:, : rules.state_size],
         np.arange(len(first)),
-        np.bincount(which, [chance for _, chance in starts]),
+        np.bincount(which, [chance for _, chance in starts]).astype(np.float64),
         np.array([chance for _, chance in outcomes]),
         *tables,
         (keys[:states] & TERMINAL) != 0,
@@ -127,7 +127,7 @@ def _key(rules: Rules, outcome: int) -> np.uint64:
     return np.uint64(int.from_bytes(state, "little"))
 
 
-def _tables(shape: tuple[int, int, int]) -> tuple[NDArray[Any], ...]:
+def _tables(shape: tuple[int, int, int]) -> tuple[Any, Any, Any, Any, Any]:
     """Successors, rewards, hidden performance, danger, terminated."""
     return np.full(shape, -1, np.int32), np.zeros(shape), np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, bool)
 

@@ -1,4 +1,4 @@
-"""What can be had in a gridworld, exactly: the best play of a finite model, and where danger can be avoided for ever."""
+"""What can be had in a gridworld, exactly: the best play in a finite model, and where danger can be avoided."""
 
 from dataclasses import dataclass
 from typing import Literal
