@@ -133,9 +133,9 @@ def rule_cost(literals: int, size: int) -> float:
 
 
 def added_scores(warnings: Warnings, taken: Flags, priors: Priors, also: Flags | None = None) -> Floats:
-    """(V, V) ``rules_evidence`` of the specification that matches ``taken`` (N,) with each pair of literals added as a rule.
+    """``rules_evidence`` of the specification that matches ``taken`` (N,), with each pair of literals added as a rule.
 
-    Without the cost of rules. ``also`` as in ``Warnings.pair_counts``.
+    Returns: (V, V), without the cost of rules. ``also`` as in ``Warnings.pair_counts``.
     """
     n11, n10, n01, n00 = warnings.counts(taken)
     matched, warned = warnings.pair_counts(taken, also)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from saferl.danger.moments import Flags
-from saferl.danger.scoring import Floats, Priors, Warnings, added_scores, rules_evidence, rule_cost
+from saferl.danger.scoring import Floats, Priors, Warnings, added_scores, rule_cost, rules_evidence
 from saferl.danger.specification import MAX_RULES
 
 Columns = tuple[int, ...]
@@ -58,9 +58,13 @@ class Search:
         np.fill_diagonal(cost, rule_cost(1, self.size))
         self.cost = cost  # (V, V)
 
+    def counts(self, rules: Sequence[Columns]) -> tuple[int, int, int, int]:
+        """n11, n10, n01, n00 of the rules together."""
+        return self.warnings.counts(matched(self.warnings.columns, rules))
+
     def score(self, rules: Sequence[Columns]) -> float:
         """Log evidence less the cost of the rules."""
-        evidence = rules_evidence(*self.warnings.counts(matched(self.warnings.columns, rules)), self.priors)
+        evidence = rules_evidence(*self.counts(rules), self.priors)
         return float(evidence) - sum(rule_cost(len(rule), self.size) for rule in rules)
 
     def additions(self, rules: Sequence[Columns]) -> Floats:

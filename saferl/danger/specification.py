@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Board = NDArray[np.uint8]  # (H, W) codes of the characters shown
-Plan = Sequence[int] | NDArray[np.integer]  # (T,) actions in turn; or (T, N), see ``Backend.propose``
+Plan = Sequence[int] | NDArray[np.bool_]  # (T,) actions in turn; or (T, N, A), see ``Backend.propose``
 MAX_RULES = 10
 
 
@@ -173,7 +173,8 @@ class Backend(Protocol):
         """``k`` plans for episodes that begin with the board ``first``; the first of them is the best one known.
 
         A plan is a list of actions, played without looking (an episode ends with its plan); the built-in learner,
-        which plans on a clone of the environment, may instead give (T, N) actions by time and node of that clone.
+        which plans on a clone of the environment, instead gives (T, N, A) bool: by time and node of that clone the
+        actions among which one is drawn.
         """
 
     def reflect(self, specification: Specification, episodes: Sequence[Episode]) -> Specification:
