@@ -1,7 +1,8 @@
 """Critics of the victim's policy: Q_r, Q_c, V and robust Sarsa's Q, fitted off-policy to rollouts of that policy.
 
 Rollouts add noise to the victim's actions, or Q would know nothing about any other action; the targets take the action
-that the victim itself chose at the next state, so that what is valued is the policy that is attacked.
+that the victim itself chose at the next state, so that what is valued is the policy that is attacked. A victim that
+recovers from any single action has a flat Q_c, which shows an attack no way up; a learned adversary sees further.
 """
 
 import copy
@@ -111,11 +112,16 @@ class Transitions(NamedTuple):
     next_observations: Tensor  # (N, obs_dim)
     next_actions: Tensor  # (N, act_dim), the victim's at the next observation
     terminals: Tensor  # (N,) 1 where nothing follows
+    sizes: Tensor  # (2,) root mean square of the discounted sums of reward and cost from each step on; 1 for 0
 
 
-def transitions(episodes: list[Trajectory], victim: Victim) -> Transitions:
+def transitions(episodes: list[Trajectory], victim: Victim, discount: float) -> Transitions:
     """Steps of episodes; where time ran out, the last step is left out, as nobody knows the action behind it.
 
+    Args:
+        episodes: rolled out with noise.
+        victim: whose actions they are.
+        discount: of the sums that ``sizes`` measures.
     Raises: ValueError if no step is left.
     """
     parts: list[list[NDArray[Any]]] = [[] for _ in range(7)]
@@ -124,10 +130,10 @@ def transitions(episodes: list[Trajectory], victim: Victim) -> Transitions:
         following = np.concatenate([each.own_actions[1:], each.own_actions[-1:]])
         terminals = np.zeros(len(each), np.float32)
         terminals[-1] = each.terminated
-        columns = (
+        columns: list[NDArray[Any]] = [
             each.observations[:-1], each.actions, each.own_actions, np.stack([each.rewards, each.costs], axis=1),
             each.observations[1:], following, terminals,
-        )  # fmt: skip
+        ]  # fmt: skip
         for part, column in zip(parts, columns):
             part.append(column[:count])
     tensors = [torch.as_tensor(np.concatenate(part), dtype=torch.float32, device=victim.device) for part in parts]
@@ -135,14 +141,18 @@ def transitions(episodes: list[Trajectory], victim: Victim) -> Transitions:
         raise ValueError("the victim's episodes have no two steps in a row; critics can't be fitted to them.")
     states, acted, own, gains, after, following_actions, ends = tensors
     unit = [victim.box.to_unit(each).clamp(-1, 1) for each in (acted, own, following_actions)]
-    return Transitions(states, unit[0], unit[1], gains.T.contiguous(), after, unit[2], ends)
+    sums = [
+        np.concatenate([returns_to_go(getattr(each, key), discount) for each in episodes])
+        for key in ("rewards", "costs")
+    ]
+    sizes = torch.tensor([float(np.sqrt(np.square(each).mean())) or 1.0 for each in sums], device=victim.device)
+    return Transitions(states, unit[0], unit[1], gains.T.contiguous(), after, unit[2], ends, sizes)
 
 
 class FittedCritics(nn.Module):
     """Twins of Q_r and Q_c, V_r, and robust Sarsa's Q, on normalised observations and [-1, 1] actions.
 
-    Each is (1 - gamma) times a discounted sum of gains divided by their root mean square: numbers of order 1, whatever
-    the environment's units.
+    Each is a discounted sum divided by the root mean square of such sums: numbers of order 1, whatever the environment.
     """
 
     def __init__(self, units: Units, act_dim: int, hidden: int) -> None:
@@ -198,8 +208,7 @@ def fitted_critics(
         critics = FittedCritics(units, data.actions.shape[1], config.hidden)
     target = copy.deepcopy(critics).requires_grad_(False)
     optimizer = torch.optim.Adam(critics.parameters(), lr=config.lr, fused=True)
-    size = data.gains.square().mean(1, keepdim=True).sqrt()
-    gains = (1 - config.discount) * data.gains / torch.where(size > 0, size, 1.0)
+    gains = data.gains / data.sizes[:, None]
     for update in range(config.updates):
         rows = torch.randint(len(data.terminals), (config.batch,), generator=generator).to(units.device)
         loss = _loss(critics, target, data, gains, rows, config)

@@ -152,7 +152,7 @@ class Comparison:
             noisy = NoisyPolicy(self.victim, settings.noise)
             recorder = Recorder(lambda: noisy.own)
             replace(protocol, episodes=settings.episodes, seed=seed).run(noisy, self.env_id, recorder)
-            data = transitions(recorder.trajectories(), self.victim)
+            data = transitions(recorder.trajectories(), self.victim, settings.discount)
             smooth = any(needs_robust(name, self.config.objective) for name in self.config.adversaries)
 
             def report(share: float) -> None:

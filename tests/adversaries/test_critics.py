@@ -37,7 +37,8 @@ def made_up(count=4_000, seed=0):
     states, after = generator.uniform(-1, 1, (2, count, 1))
     actions = generator.uniform(-1, 1, (count, 1))
     gains = np.stack([-((actions - states)[:, 0] ** 2), actions[:, 0] > 0.5])
-    parts = (states, actions, states / 2, gains, after, after / 2, np.zeros(count))
+    sizes = np.sqrt(np.square(gains).mean(1)) / (1 - DISCOUNT)
+    parts = (states, actions, states / 2, gains, after, after / 2, np.zeros(count), sizes)
     return Transitions(*(torch.as_tensor(part, dtype=torch.float32) for part in parts))
 
 
@@ -168,14 +169,16 @@ def test_transitions_join_each_step_with_the_victims_next_action():
     cut = Trajectory(rows.astype(np.float32), own + 0.05, own, np.arange(4.0), 10 * np.arange(4.0), False)
     one = np.ones(1, np.float32)
     victim = Victim(CallablePolicy(lambda obs: obs[:, :1]), 2, -2 * one, 2 * one, "scaled")
-    data = transitions([episode, cut], victim)
+    data = transitions([episode, cut], victim, 0.5)
     np.testing.assert_allclose(data.next_actions[[0, 1, 2, 4, 5, 6], 0], np.array([0.2, 0.3, 0.4] * 2) / 2)
     np.testing.assert_array_equal(data.terminals, [0, 0, 0, 1, 0, 0, 0])  # of the cut one, the last step is left out
     np.testing.assert_allclose(data.actions[:4, 0], (own[:, 0] + 0.05) / 2)
     np.testing.assert_array_equal(data.gains[:, :4], [np.arange(4), 10 * np.arange(4)])
     np.testing.assert_array_equal(data.next_observations[:4], rows[1:])
+    sums = [1 / 2 + 2 / 4 + 3 / 8, 1 + 2 / 2 + 3 / 4, 2 + 3 / 2, 3]  # rewards 0, 1, 2, 3 at discount 1/2
+    np.testing.assert_allclose(data.sizes, np.sqrt(np.mean(np.square(sums))) * np.array([1, 10]), rtol=1e-6)
     with pytest.raises(ValueError, match="no two steps in a row"):
-        transitions([Trajectory(rows[:2], own[:1], own[:1], np.zeros(1), np.zeros(1), False)], victim)
+        transitions([Trajectory(rows[:2], own[:1], own[:1], np.zeros(1), np.zeros(1), False)], victim, 0.5)
 
 
 def test_the_quality_of_critics_is_a_rank_correlation_with_what_came(fitted):

@@ -1,6 +1,5 @@
 """Learned adversaries: the direction of their step, the process they learn in, and that they learn."""
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -22,6 +21,7 @@ from saferl.adversaries.threat import Normaliser, Threat, Units
 from saferl.adversaries.victim import Victim
 from saferl.evaluation.rollout import rollout
 from saferl.policy import CallablePolicy
+from tests.adversaries.shown import SHOWN
 from tests.adversaries.victims import linear_victim, normaliser, observations, threat
 
 ONE = np.ones(2, np.float32)
@@ -106,24 +106,6 @@ def test_the_process_is_the_victims_episode_under_the_perturbation(goal):
     envs.close()
 
 
-class Shown(gymnasium.Env):
-    """One step an episode: s in [-1, 1]^2, the reward is the action and the cost its square."""
-
-    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
-    action_space = gymnasium.spaces.Box(-5, 5, (1,), np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.state = self.np_random.uniform(-1, 1, 2).astype(np.float32)
-        return self.state, {"cost": 0.0}
-
-    def step(self, action):
-        return self.state, float(action[0]), True, False, {"cost": float(action[0] ** 2)}
-
-
-if "test/Shown-v0" not in gymnasium.registry:
-    gymnasium.register("test/Shown-v0", Shown)
-
 WEIGHTS = np.array([[1.0, -0.5]], np.float32)
 QUICK = LearnedConfig(steps=4_000, envs=8, rollout=32, batch=64, epochs=10, lr=3e-3, width=16, discount=0.0)
 
@@ -135,7 +117,7 @@ def test_an_adversary_learns_what_is_best(kind, goal, tmp_path):
     victim = Victim(plain.policy, 2, [-5.0], [5.0], "shown", respond=plain._respond)
     ball = Threat(Units(Normaliser(np.zeros(2, np.float32), np.ones(2, np.float32), "units")), 0.4)
     turn = Shift(ball) if kind == "shift" else Direction(victim, ball, Autograd(victim, ball))
-    envs = AdversaryEnvs("test/Shown-v0", {}, victim, ball, turn, goal, count=8, seed=0)
+    envs = AdversaryEnvs(SHOWN, {}, victim, ball, turn, goal, count=8, seed=0)
     shares = []
     train_adversary(envs, QUICK, tmp_path / "adversary.zip", seed=0, report=shares.append)
     assert shares == sorted(shares)
@@ -143,9 +125,9 @@ def test_an_adversary_learns_what_is_best(kind, goal, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["adversary.zip"]
     attack = load_adversary(tmp_path / "adversary.zip", ball, turn)
     seeds = np.arange(10_000, 10_200)
-    clean = rollout(victim.policy, "test/Shown-v0", seeds)
-    attacked = rollout(AttackedPolicy(victim, ball, attack), "test/Shown-v0", seeds)
-    noise = rollout(AttackedPolicy(victim, ball, RandomAttack(ball)), "test/Shown-v0", seeds)
+    clean = rollout(victim.policy, SHOWN, seeds)
+    attacked = rollout(AttackedPolicy(victim, ball, attack), SHOWN, seeds)
+    noise = rollout(AttackedPolicy(victim, ball, RandomAttack(ball)), SHOWN, seeds)
     move = 0.4 * np.abs(WEIGHTS).sum()
     if goal == "reward":
         gain, best = (clean.returns - attacked.returns).mean(), move

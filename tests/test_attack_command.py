@@ -1,0 +1,179 @@
+"""python -m saferl.attack as a user types it."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import saferl.adversaries.runner
+from saferl.attack import main
+from saferl.evaluation.rollout import episode_seeds, rollout
+from saferl.policy import CallablePolicy
+from tests.adversaries.shown import SHOWN
+from tests.training.small import trained
+
+torch.manual_seed(0)
+network = nn.Sequential(nn.Linear(11, 16), nn.Tanh(), nn.Linear(16, 2))
+with torch.no_grad():
+    network[2].weight.mul_(4)
+
+SMALL = [
+    "env=point_robot", "episodes=4", "reference_episodes=3", "critics.episodes=3", "critics.updates=20",
+    "critics.hidden=8", "learned.steps=64", "learned.envs=2", "learned.rollout=16", "learned.epochs=1",
+    "learned.width=8", "ascent.steps=2", "queries.directions=2",
+]  # fmt: skip
+NETWORK = [f"victim={__name__}:network", *SMALL]
+
+
+def function(observations):
+    with torch.no_grad():
+        return network(torch.as_tensor(observations)).numpy()
+
+
+def goes_left(episode):
+    return episode.observations[-1, 0] < episode.observations[0, 0]
+
+
+def folder_of(tmp_path):
+    (path,) = tmp_path.glob("*/attack-*/*/attack.yaml")
+    return path.parent
+
+
+def read(folder):
+    return json.loads((folder / "attacks.json").read_text())
+
+
+def test_all_adversaries_are_compared_on_the_same_starts(tmp_path, capsys):
+    words = [*NETWORK, "adversary=all", "eps=0.3", f"target={__name__}:goes_left", f"out={tmp_path}"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    folder = folder_of(tmp_path)
+    results = read(folder)
+    names = ["none", "random", "fgsm", "pgd", "mad", "amad", "value", "q", "rs", "rs_mad", "mr", "mc", "sa_rl",
+             "sa_rl_cost", "pa_ad", "pa_ad_cost"]  # fmt: skip
+    assert [each["adversary"] for each in results] == names
+    assert len({tuple(each["per_episode"]["seeds"]) for each in results}) == 1
+    assert len({tuple(each["per_episode"]["returns"]) for each in results}) > 12  # they are not the same attack
+    assert all(each["queries"] == 0 for each in results)
+    for name in names[1:]:
+        assert f"{name}, eps 0.3" in text
+    for name in ("report.md", "curves.png", "paths.png", "critics.safetensors", "environment.json"):
+        assert (folder / name).stat().st_size > 0
+    page = (folder / "report.md").read_text()
+    assert "clean episodes of the victim" in page
+    assert "fitted: 20 updates on 3 noisy episodes" in page
+    assert "goes_left" in json.dumps(results[0]["target"])
+    # The clean row is what an evaluation without any adversary gives.
+    clean = rollout(CallablePolicy(function), "point_robot", episode_seeds(0, 4), env_kwargs={"start": "feasible"})
+    np.testing.assert_allclose(results[0]["per_episode"]["returns"], clean.returns, atol=1e-5)
+    np.testing.assert_array_equal(results[0]["per_episode"]["costs"], clean.costs)
+
+
+def test_a_stopped_comparison_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
+    words = [*NETWORK, "adversary=[mc,sa_rl]", "eps=[0.1,0.3]"]
+    assert main([*words, f"out={tmp_path / 'whole'}"]) == 0
+    whole = read(folder_of(tmp_path / "whole"))
+
+    class Stop(saferl.adversaries.runner.Comparison):
+        def _result(self, name, eps, prepared):
+            if (name, eps) == ("sa_rl", 0.1):
+                raise KeyboardInterrupt
+            return super()._result(name, eps, prepared)
+
+    monkeypatch.setattr("saferl.attack.Comparison", Stop)
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, f"out={tmp_path / 'parts'}"])
+    assert stopped.value.code == 130
+    folder = folder_of(tmp_path / "parts")
+    assert f"resume={folder} goes on" in capsys.readouterr().err
+    done = {path.name: path.stat().st_mtime_ns for path in (folder / "results").iterdir()}
+    assert set(done) == {"none-0.json", "mc-0.1.json", "mc-0.3.json"}
+    monkeypatch.undo()
+    assert main([f"resume={folder}"]) == 0
+    for name, time in done.items():
+        assert (folder / "results" / name).stat().st_mtime_ns == time  # not done again
+    for one, other in zip(whole, read(folder), strict=True):
+        np.testing.assert_allclose(one["per_episode"]["returns"], other["per_episode"]["returns"], atol=1e-4)
+
+
+def test_a_function_is_attacked_by_questions_which_are_counted(tmp_path, capsys):
+    words = [f"victim={__name__}:function", *SMALL, "adversary=[pgd,random]", "eps=0.2", f"out={tmp_path}"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "a black box" in text
+    results = {each["adversary"]: each for each in read(folder_of(tmp_path))}
+    assert results["random"]["queries"] == 0
+    # The clean answer, two slopes from 2 x 2 + 1 answers, the last point.
+    assert results["pgd"]["queries"] == 12 * results["pgd"]["attacked_observations"]
+    assert re.search(r"pgd, eps 0.2\s.*\s12\s", text)
+
+
+def test_a_run_is_attacked_where_it_was_trained(tmp_path, capsys):
+    run = trained(tmp_path, "steps=30")
+    capsys.readouterr()
+    words = [f"victim={run}", *SMALL[1:], "adversary=fgsm", "eps=0.2", f"out={tmp_path / 'attacks'}"]
+    assert main(words) == 0
+    assert "bc on point_robot" in capsys.readouterr().out
+    assert folder_of(tmp_path / "attacks").parent.name == "attack-bc"
+
+
+weighted = nn.Linear(2, 1, bias=False)
+with torch.no_grad():
+    weighted.weight.copy_(torch.tensor([[1.0, -0.5]]))
+
+
+def test_with_fitted_critics_attacks_come_close_to_what_is_best(tmp_path):
+    """a = s_0 - s_1 / 2 of s uniform on [-1, 1]^2; the reward is a, the cost a^2."""
+    words = [
+        f"victim={__name__}:weighted", f"env={SHOWN}", "episodes=100", "reference_episodes=300", "critics.episodes=400",
+        "critics.updates=300", "critics.hidden=16", "critics.lr=0.005", "critics.noise=1", "adversary=[random,q,mr,mc]",
+        "eps=0.5", f"out={tmp_path}",
+    ]  # fmt: skip
+    assert main(words) == 0
+    clean, noise, less, more, costly = read(folder_of(tmp_path))
+    move = 0.5 * 1.5 / np.sqrt(3)  # a unit is the deviation of U(-1, 1)
+    gain = more["return"]["mean"] - clean["return"]["mean"]
+    assert 0.95 * move < gain < 1.1 * move
+    assert -1.1 * move < less["return"]["mean"] - clean["return"]["mean"] < -0.95 * move
+    actions = np.array(clean["per_episode"]["returns"])
+    best = ((np.abs(actions) + move) ** 2 - actions**2).mean()
+    assert 0.9 * best < costly["cost"]["mean"] - clean["cost"]["mean"] < 1.1 * best
+    assert abs(noise["cost"]["mean"] - clean["cost"]["mean"]) < 0.3 * best
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["adversary=mx"], "no adversary named 'mx'. Did you mean adversary="),
+        (["eps=0"], "eps must be > 0"),
+        (["eps=[0.1,-1]"], "eps must be > 0"),
+        (["norm=l1"], "norm must be one of linf, l2"),
+        (["ascent.step=3"], "no key named 'ascent.step'. Did you mean ascent.steps="),
+        (["ascent.steps=0"], "ascent.steps must be >= 1"),
+        (["objective=mq"], "no objective named 'mq'"),
+        (["target=stay"], "no target named 'stay'. Did you mean target=stays?"),
+        (["critics.source=none"], "critics.source must be auto or fit"),
+        (["learned.lr=0"], "learned.lr must be > 0"),
+        (["statistics=missing.npz"], "expected an .npz file"),
+        (["episodes=0"], "episodes must be >= 1"),
+        (["-m", "seed=1,2"], "attack takes no -m"),
+    ],
+)
+def test_mistakes_cost_one_line(words, message, tmp_path, capsys):
+    assert main([*NETWORK, *words, f"out={tmp_path}"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error
+    assert not list(tmp_path.glob("*/attack-*"))
+
+
+def test_resume_needs_a_comparison_and_no_other_settings(tmp_path, capsys):
+    assert main([f"resume={tmp_path}"]) == 2
+    assert "no comparison there" in capsys.readouterr().err
+    assert main([f"resume={tmp_path}", "eps=0.2"]) == 2
+    assert "leave out eps=" in capsys.readouterr().err
+    assert main(["env=point_robot"]) == 2
+    assert "victim has no value" in capsys.readouterr().err
