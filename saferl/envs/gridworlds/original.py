@@ -53,7 +53,7 @@ class OriginalGridworld(Gridworld):
         self._arguments = {**fixed, **kwargs}
         if self._family not in FAMILIES or self._family == "tomato_crmdp":
             raise ValueError(f"{self.rules.name} is not part of the original package; use backend='native'.")
-        self._make_original = _factory()
+        self._make_original = factory()
         self._bits: Any = np.random.MT19937()
         self._original: Any = None
         self._followed = bytearray(self.rules.state_size)  # the state of saferl's rules, for the danger bit
@@ -144,7 +144,7 @@ class _Characters:
         return self._distiller(observation)
 
 
-def _factory() -> Any:
+def factory() -> Any:
     """The package's function that makes an environment by name, fit for current versions of Python and numpy.
 
     Raises: MissingPackageError in one line if the package or something that it needs is missing.
@@ -154,7 +154,7 @@ def _factory() -> Any:
             sys.path.append(folder)
     try:
         ascii_art = importlib.import_module("pycolab.ascii_art")
-        factory = importlib.import_module("ai_safety_gridworlds.helpers.factory")
+        package = importlib.import_module("ai_safety_gridworlds.helpers.factory")
         sokoban = importlib.import_module("ai_safety_gridworlds.environments.side_effects_sokoban")
     except ModuleNotFoundError as error:
         raise MissingPackageError(f"backend='original' needs {error.name}, not installed: {HOW_TO_GET_IT}.") from None
@@ -162,7 +162,7 @@ def _factory() -> Any:
     vars(ascii_art)["ascii_art_to_uint8_nparray"] = _stacked
     vars(ascii_art)["int"] = lambda value: np.asarray(value).item()
     vars(sokoban)["np"] = types.SimpleNamespace(**vars(np), Inf=np.inf)
-    return factory.get_environment_obj
+    return package.get_environment_obj
 
 
 def _stacked(art: list[str]) -> np.ndarray:
