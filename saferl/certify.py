@@ -39,6 +39,7 @@ def certify(config: CertifyConfig) -> int:
     Returns: 0 for "release", 1 for "no solution found"; 0 too where nothing is decided (a plan, a split).
     Raises: UsageError for what the user can mend; SystemExit(130) after Ctrl-C.
     """
+    parts_of(None, config.evidence or ())  # before anything is spent
     env_kwargs = Protocol(env_kwargs=config.env_kwargs).arguments(config.environment)
     try:
         if config.policy is None:
@@ -108,7 +109,7 @@ def _subject(config: CertifyConfig, env_kwargs: dict[str, Any]) -> Subject:
 
 def _finished(facts: Mapping[str, Any], folder: Path, subject: Subject, pictures: Pictures) -> int:
     """Write the page, print the verdict; the exit code."""
-    parts, absent = parts_of(subject.run)
+    parts, absent = parts_of(subject.run, facts["settings"]["evidence"] or ())
     command = "python -m saferl.certify " + shlex.join(facts["environment"]["command"][1:])
     page = safety_case_page(facts, pictures, parts, absent, command)
     write_atomically(folder / "safety_case.html", page.encode())

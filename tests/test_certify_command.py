@@ -180,16 +180,16 @@ def test_a_signal_ends_a_process_with_130_and_no_half_written_file(tmp_path):
 def test_a_run_is_certified_in_its_folder_and_shows_its_parts(run, tmp_path, capsys):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    (copy / "attack.json").write_text(json.dumps({"curve": [{"eps": 0.1, "cost": 3.25, "return": 1.5}]}))
+    (copy / "guardian.json").write_text(json.dumps({"curve": [{"eps": 0.1, "cost": 3.25, "return": 1.5}]}))
     main([f"policy={copy}", "env=point_robot", "event_rate=0.5", "episodes=20", "seed=0"])
     facts = facts_of(copy / "certify")
     assert facts["env_kwargs"] == {"start": "feasible"}
     assert facts["policy"]["name"] == "bc, seed 0, 20 updates"
     assert len(facts["policy"]["sha256"]) == 64
     page = (copy / "certify" / "safety_case.html").read_text()
-    assert "<h2>Attack curve</h2>" in page
+    assert "<h2>Guardian coverage</h2>" in page
     assert "<td>3.25</td>" in page
-    assert "Guardian coverage; Reachability audit: not found" in page
+    assert "Attack curve; Reachability audit: none found." in page
 
 
 def test_an_agents_candidates_are_tuned(tmp_path, capsys):
@@ -239,6 +239,7 @@ def test_an_sb3_file_is_certified(tmp_path, capsys):
         ([CAREFUL, *LOOSE, "vectorization=threads"], "vectorization must be sync or async"),
         ([CAREFUL, *LOOSE, "num_envs=0"], "num_envs must be >= 1; got 0."),
         ([CAREFUL, *LOOSE, "cost_max=-1"], "cost_max must be > 0; got -1"),
+        ([CAREFUL, *LOOSE, "evidence=[nowhere]"], "evidence=nowhere holds nothing that a safety case shows"),
         ([CAREFUL, *LOOSE, "seed=-1"], "seed must be >= 0; got -1"),
         ([CAREFUL, *LOOSE, "polcy=x"], "no key named 'polcy'. Did you mean policy=?"),
         ([CAREFUL, *LOOSE, "-m"], "certify takes no -m"),

@@ -136,7 +136,7 @@ class Bound:
 
 _IN_RANGE = "no cost is outside of the stated range"
 BOUNDS: dict[str, Bound] = {
-    "clopper_pearson": Bound("Clopper-Pearson", clopper_pearson, "an event happens or not", events_only=True),
+    "clopper_pearson": Bound("Clopper-Pearson", clopper_pearson, "exact, nothing else is assumed", events_only=True),
     "hoeffding_bentkus": Bound("Hoeffding-Bentkus", hoeffding_bentkus, _IN_RANGE),
     "empirical_bernstein": Bound("empirical Bernstein (Maurer-Pontil)", empirical_bernstein, _IN_RANGE),
     "hoeffding": Bound("Hoeffding", hoeffding, _IN_RANGE),

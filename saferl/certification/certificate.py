@@ -117,10 +117,15 @@ def statement(verdict: str, delta: float, constraints: Sequence[Constraint]) -> 
     return f"Shown with confidence {about}{100 * (1 - delta):g} %: {what}."
 
 
+def _arguments(trial: Trial) -> str:
+    given = ", ".join(f"{key}={value}" for key, value in trial.env_kwargs.items())
+    return f" with {given}" if given else ""
+
+
 def rollout_assumptions(trial: Trial, constraints: Sequence[Constraint]) -> list[str]:
     """What the confidence of a test by rollouts rests on, in sentences."""
     lines = [
-        f"Episodes of the deployment are distributed as those of {trial.config.environment} with its arguments: same "
+        f"Episodes of the deployment are distributed as those of {trial.config.environment}{_arguments(trial)}: same "
         "starts, dynamics, sensors and cost. The gap between a simulator and a robot is not covered.",
         "Episodes are independent: each has a start of its own, drawn at random, and the policy remembers nothing of "
         "earlier episodes.",

@@ -117,17 +117,17 @@ def fitted_estimate(config: CertifyConfig, candidate: Half, test: Half, policy: 
     matrix, following = features(pairs), features(ahead)
     costs, top = data.costs[rows].astype(np.float64), config.step_cost_max
     weights = fitted_q(matrix, following, costs, data.terminals[rows], candidate.horizon, top)
-    later = np.clip(following @ weights, 0, top * candidate.horizon) * ~data.terminals[rows]
+    later = (following @ weights) * ~data.terminals[rows]
     left = unexplained_share(matrix, costs + later, weights)
     starts = np.repeat(test.starts, _DRAWS, axis=0)
     values = features(np.concatenate([starts, actions_of(policy, starts)], axis=1)) @ weights
-    per_episode = np.clip(values, 0, top * candidate.horizon).reshape(-1, _DRAWS).mean(axis=1)
+    per_episode = values.reshape(-1, _DRAWS).mean(axis=1)
     ends = off_policy.resampled_interval(_mean_of(per_episode), len(per_episode))
     words = (
         "nothing bounds its error; the interval is over starts only; the fit leaves "
         f"{100 * left:.1f} % of the targets' variance"
     )
-    return _row("fitted-Q evaluation", "cost of an episode", float(per_episode.mean()), ends, False, words)
+    return _row("fitted-Q evaluation", "cost of an episode", max(float(per_episode.mean()), 0.0), ends, False, words)
 
 
 def weight_facts(half: Half, chosen: Sequence[tuple[Constraint, float]], name: str) -> Facts:

@@ -5,7 +5,9 @@ all rows by ridge regression. Q_H is then the undiscounted cost of an episode of
 features may not be able to express Q, and where the data lack the policy's actions it extrapolates.
 
 Source: Le, Voloshin and Yue, Batch Policy Learning under Constraints (ICML 2019), algorithm 3; here with a linear fit,
-whose H steps cost one factorisation, and with targets kept in the range that k steps can cost.
+whose H steps cost one factorisation. The size of values is kept below what k steps can cost, so that a fit that
+exaggerates does not grow without bound; values below 0 stay, because to lift those that the fit puts there by chance
+would raise the mean.
 """
 
 from dataclasses import dataclass
@@ -81,7 +83,7 @@ def fitted_q(
     goes_on = (~ended).astype(np.float64)
     weights = linalg.cho_solve(factor, features.T @ costs)
     for step in range(1, horizon):
-        ahead = np.clip(following @ weights, 0.0, greatest * step) * goes_on  # (N,) Q_step(s', a')
+        ahead = np.clip(following @ weights, -greatest * step, greatest * step) * goes_on  # (N,) Q_step(s', a')
         weights = linalg.cho_solve(factor, features.T @ (costs + ahead))
     return weights
 

@@ -1,10 +1,10 @@
-"""What else a run's folder holds that a safety case shows: guardian coverage, attack curve, reachability audit.
+"""What a safety case shows beside the test: guardian coverage, attack curve, reachability audit.
 
-Each part is a JSON file and pictures of the same name, written by the command that measures it. They are shown, not
-tested: no verdict depends on them.
+Each part is a JSON file and pictures that lie in the run's folder or in one that ``evidence=`` names, as the command
+that measures it writes them. They are shown, not tested: no verdict depends on them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,9 @@ from typing import Any
 from saferl.command_line import UsageError
 from saferl.training.run_folder import RunFolder, read_json
 
-KINDS = {  # name of the file: heading, and how it comes about
-    "guardian": ("Guardian coverage", "what share of states and actions a guardian takes for supported by the data"),
-    "attack": ("Attack curve", "reward and cost under manipulated observations"),
-    "audit": ("Reachability audit", "the learned feasible region against the true one"),
-}
 _ROWS = 60  # of a table; what is longer is cut, and says so
 Row = dict[str, Any]
+Shown = tuple[dict[str, Any], dict[str, list[Row]]]  # facts by name, tables by name
 
 
 @dataclass(frozen=True)
@@ -39,27 +35,46 @@ class Part:
     pictures: tuple[Path, ...]
 
 
-def parts_of(run: RunFolder | None) -> tuple[list[Part], list[str]]:
-    """The parts that a run has, and headings of those that it has not.
+def parts_of(run: RunFolder | None, evidence: Sequence[str | Path] = ()) -> tuple[list[Part], list[str]]:
+    """The parts that are there, and headings of those that are not.
 
     Args:
-        run: its folder; None for a policy without one.
-    Raises: UsageError for a file that is not JSON.
+        run: folder of the policy's run; None for a policy without one.
+        evidence: further folders.
+    Raises: UsageError for a folder that is not there or holds none of them, or a file that is not what it should be.
     """
+    folders = [] if run is None else [run.path]
+    for each in evidence:
+        if not any((Path(each) / file).is_file() for _, _, files, _, _ in _KINDS for file in files):
+            known = ", ".join(file for _, _, files, _, _ in _KINDS for file in files)
+            raise UsageError(f"evidence={each} holds nothing that a safety case shows; known: {known}.")
+        folders.append(Path(each))
     found, absent = [], []
-    for key, (title, note) in KINDS.items():
-        values = None if run is None else _values(run, key)
-        if run is None or values is None:
+    for title, note, files, pictures, read in _KINDS:
+        here = [part for folder in folders if (part := _part(folder, title, note, files, pictures, read)) is not None]
+        found += here
+        if not here:
             absent.append(title)
-            continue
-        facts, tables = shown(values)
-        if key == "audit" and (rows := _audit(values)):
-            facts, tables = {}, {"": rows}  # the file holds far more than a page
-        found.append(Part(title, note, facts, tables, tuple(sorted(run.path.glob(f"{key}*.png")))))
     return found, absent
 
 
-def shown(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Row]]]:
+def _part(
+    folder: Path, title: str, note: str, files: Sequence[str], pictures: str, read: Callable[[Any], Shown | None]
+) -> Part | None:
+    for file in files:
+        path = folder / file
+        if not path.is_file():
+            continue
+        try:
+            content = read(read_json(path))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{path}: not what its name says ({type(error).__name__}: {error}).") from error
+        if content is not None:
+            return Part(title, f"{note}. From {path}.", *content, tuple(sorted(folder.glob(pictures))))
+    return None
+
+
+def shown(values: Mapping[str, Any]) -> Shown:
     """What a JSON file can show without knowing what it is: its plain values, and its lists of records as tables.
 
     Args:
@@ -98,22 +113,28 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> Row:
     return row
 
 
-def _values(run: RunFolder, key: str) -> dict[str, Any] | None:
-    path = run.path / f"{key}.json"
-    if path.is_file():
-        values = read_json(path)
-        if not isinstance(values, dict):
-            raise UsageError(f"{path}: expected named values.")
-        return values
-    if key == "audit" and run.evaluation.is_file():
-        return read_json(run.evaluation).get("audit")
-    return None
+def _attacks(values: Sequence[Mapping[str, Any]]) -> Shown:
+    """A row for each adversary and eps."""
+    rows = [
+        {
+            "adversary": each["adversary"],
+            "eps": each["eps"],
+            "return": each["return"]["mean"],
+            "cost": each["cost"]["mean"],
+            "episodes that cost anything": _share(each["violation_rate"]),
+        }
+        for each in values
+    ]
+    return {}, {"": rows}
 
 
-def _audit(values: Mapping[str, Any]) -> list[Row]:
-    """A row for each sample of states: how the learned and the true region agree."""
+def _audit(values: Mapping[str, Any]) -> Shown | None:
+    """A row for each sample of states: how the learned and the true region agree. None in an eval.json without."""
+    audit = values.get("audit") if "per_episode" in values else values
+    if audit is None:
+        return None
     rows = []
-    for sample in values.get("samples", []):
+    for sample in audit["samples"]:
         overall = sample["overall"]
         rows.append(
             {
@@ -124,10 +145,30 @@ def _audit(values: Mapping[str, Any]) -> list[Row]:
                 "false alarms": _share(overall["false_unsafe"]),
             }
         )
-    return rows
+    return {}, {"": rows}
 
 
 def _share(rate: Mapping[str, Any]) -> str:
     if rate.get("low") is None or rate.get("rate") is None:
         return f"{rate.get('rate')}"
     return f"{100 * rate['rate']:.2f} % [{100 * rate['low']:.2f}, {100 * rate['high']:.2f}]"
+
+
+# Heading, what it is, files (the first that is there), pictures, how the file is read.
+_KINDS: tuple[tuple[str, str, tuple[str, ...], str, Callable[[Any], Shown | None]], ...] = (
+    (
+        "Guardian coverage",
+        "What a guardian takes for supported by the data",
+        ("guardian.json",),
+        "guardian*.png",
+        shown,
+    ),
+    ("Attack curve", "Reward and cost under manipulated observations", ("attacks.json",), "curves.png", _attacks),
+    (
+        "Reachability audit",
+        "The learned feasible region against the true one",
+        ("audit.json", "eval.json"),
+        "audit.png",
+        _audit,
+    ),
+)

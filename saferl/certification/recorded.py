@@ -125,7 +125,7 @@ def _claim(config: CertifyConfig, subject: Subject, split: Split, chosen: Sequen
     return {
         "kind": "recorded",
         "policy": subject.fingerprint,
-        "settings": {key: value for key, value in dataclasses.asdict(config).items() if key != "device"},
+        "settings": config.decisive,
         "choices": [[dataclasses.asdict(each), clip] for each, clip in chosen],
         "split": split.digest,
     }

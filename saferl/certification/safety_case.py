@@ -16,7 +16,8 @@ _OWN_STYLE = """
 .verdict { border-left: 0.5rem solid var(--stamp); background: var(--panel); padding: 0.6rem 1rem; margin: 0.8rem 0; }
 .verdict strong { display: block; font-size: 1.5rem; color: var(--stamp); }
 .release { --stamp: var(--safe); } .refused { --stamp: var(--warn); }
-td.wide { white-space: normal; min-width: 14rem; text-align: left; } figure img { max-width: 100%; display: block; }
+td.wide { white-space: normal; min-width: 14rem; text-align: left; } figure { width: fit-content; max-width: 100%; }
+figure img { max-width: 100%; display: block; }
 .passed { color: var(--safe); font-weight: 700; } .failed { color: var(--warn); font-weight: 700; }
 """
 _MEASURED = (  # of the test half: key, name
@@ -51,7 +52,7 @@ def safety_case_page(
         sections.append(("Episodes planned", _plan(facts["plan"])))
     sections += [(part.title, _part(part)) for part in parts]
     if absent:
-        sections.append(("Not part of this case", f"<p>{text('; '.join(absent))}: not found in the run's folder.</p>"))
+        sections.append(("Not part of this case", f"<p>{text('; '.join(absent))}: none found.</p>"))
     sections.append(
         ("What it assumes", f"<ul>{''.join(f'<li>{text(line)}</li>' for line in facts['assumptions'])}</ul>")
     )
@@ -112,9 +113,8 @@ def _measured(test: Mapping[str, Any]) -> str:
 def _candidates(candidate: Mapping[str, Any]) -> str:
     tuned = candidate["tuned"]
     note = (
-        f"{candidate['episodes']:,} episodes, from which the policy"
-        f"{f' at its best {tuned}' if tuned else ''} and the bounds are chosen. The predicted bound is what the test "
-        "half is expected to give, with twice the distance between mean and bound."
+        f"{candidate['episodes']:,} episodes, by which {f'{tuned} and ' if tuned else ''}the bounds are chosen. "
+        "The predicted bound is what the test half is expected to give, with twice the distance between mean and bound."
     )
     header = [tuned or "policy", "mean return", "mean cost", "predicted bounds", "predicted to pass", "tested"]
     rows = []
@@ -163,7 +163,7 @@ def _off_policy(facts: Mapping[str, Any]) -> str:
 
 
 def _part(part: Part) -> str:
-    lines = [f"<p>{text(part.note)}.</p>"]
+    lines = [f"<p>{text(part.note)}</p>"]
     if part.facts:
         lines.append(
             f"<dl>{''.join(f'<dt>{text(n)}</dt><dd>{text(_value(v))}</dd>' for n, v in part.facts.items())}</dl>"

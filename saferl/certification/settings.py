@@ -1,7 +1,7 @@
 """CertifyConfig: the settings of one certificate, and the constraints that they mean."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import gymnasium
@@ -42,6 +42,7 @@ class CertifyConfig:
     num_envs: int | None = None
     vectorization: str = "sync"
     device: str = "auto"
+    evidence: list[str] | None = None
     out: str | None = None
 
     def __post_init__(self) -> None:
@@ -109,6 +110,12 @@ class CertifyConfig:
         """The environment's id as it was typed."""
         assert self.env is not None
         return self.env
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """The settings on which episodes and verdict depend."""
+        others = ("device", "evidence", "out", "plan", "margin", "power")
+        return {key: value for key, value in asdict(self).items() if key not in others}
 
     def constraints(self, greatest: float) -> tuple[list[Constraint], list[bool]]:
         """What must hold, each with its part of delta, and whether the candidate half may choose its bound.

@@ -84,7 +84,7 @@ def candidate_half(
     values: list[Value] = [None] if trial.config.values is None else [*trial.config.values]
     for value in values:
         at = "" if value is None else f", {trial.config.tune} {value}"
-        identity = digest([trial.subject.fingerprint, value, trial.split.digest, asdict(trial.config)])
+        identity = digest([trial.subject.fingerprint, value, trial.split.digest, trial.config.decisive])
         keep = trial.ledger.folder / "candidates" / f"{identity[:16]}.json"
         episodes = trial.episodes(value, trial.split.candidate, keep, f"candidate half{at}", report)
         try:

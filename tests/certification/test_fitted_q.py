@@ -44,6 +44,19 @@ def test_targets_stay_in_the_range_that_the_steps_can_cost():
     assert np.abs(features @ weights).max() < 40 * 50
 
 
+def test_values_below_zero_are_kept_as_least_squares_gives_them():
+    # To lift them to 0 would raise the mean: they are errors of the fit, as those above are.
+    generator = np.random.default_rng(2)
+    features, following = (np.column_stack([np.ones(300), generator.standard_normal((300, 20))]) for _ in range(2))
+    costs = (generator.random(300) < 0.03) * 1.0
+    plain = np.linalg.lstsq(features, costs, rcond=None)[0]
+    assert (following @ plain).min() < -0.03
+    for _ in range(9):
+        plain = np.linalg.lstsq(features, costs + following @ plain, rcond=None)[0]
+    weights = fitted_q(features, following, costs, np.zeros(300, bool), 10, 1.0)
+    np.testing.assert_allclose(features @ weights, features @ plain, atol=1e-3)
+
+
 def test_random_features_fit_a_smooth_function():
     generator = np.random.default_rng(1)
     rows = generator.uniform(-2, 2, (2_000, 2)).astype(np.float32)
