@@ -3,7 +3,7 @@
     from saferl.danger import DangerSignal, MarginAbove, parse_noise
     env = DangerSignal(saferl.envs.make("point_robot"), MarginAbove(-0.1), parse_noise("fp", p=0.1))
 
-What brings torch, gridworlds or a language model is imported from its module: ``saferl.danger.shield``,
+What brings torch or a language model is imported from its module: ``saferl.danger.shield``,
 ``saferl.danger.text_analogs``, ``saferl.danger.language_model_backend``.
 """
 
