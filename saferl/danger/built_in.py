@@ -8,6 +8,7 @@ import numpy as np
 from saferl.danger.clone import Clone, Floats
 from saferl.danger.edge_literals import EdgeLiterals
 from saferl.danger.literals import Vocabulary
+from saferl.danger.moments import Flags
 from saferl.danger.planning import Policy, best_policy
 from saferl.danger.scoring import Priors, Warnings
 from saferl.danger.search import Candidate, Columns, Search
@@ -58,14 +59,17 @@ class BuiltInBackend:
         """Its rules as columns of the vocabulary."""
         return [tuple(sorted(self._names[literal.name] for literal in rule.literals)) for rule in specification.rules]
 
-    def called(self, specification: Specification) -> np.ndarray:
+    def called(self, specification: Specification) -> Flags:
         """Whether it calls an edge dangerous: (E,) or (T, E)."""
         return self.edges.called(self.columns_of(specification), self.settings.horizon)
 
     def greedy(self, specification: Specification) -> Policy:
         """The best R without a step called dangerous, or with as few as there must be."""
-        rewards = self.clone.rewards - VETO * self.called(specification)
-        return best_policy(self.clone, rewards, self.settings.horizon)
+        return self.avoiding(self.called(specification))
+
+    def avoiding(self, called: Flags) -> Policy:
+        """``greedy`` for steps called dangerous: (E,) or (T, E)."""
+        return best_policy(self.clone, self.clone.rewards - VETO * called, self.settings.horizon)
 
     def propose(self, specification: Specification, first: Board, k: int) -> list[Policy]:
         """As ``Backend.propose``; the plans fit any first board."""
@@ -90,7 +94,7 @@ class BuiltInBackend:
         options = np.broadcast_to(allowed, greedy.shape)
         return np.where(drawn[..., None], options, greedy)
 
-    def _harmless(self, specification: Specification) -> np.ndarray:
+    def _harmless(self, specification: Specification) -> Flags:
         """(N, A) or (T, N, A) whether no edge of an action is called dangerous."""
         called = np.atleast_2d(self.called(specification))
         counts = np.add.reduceat(called, self.clone.offsets[:-1], axis=1)

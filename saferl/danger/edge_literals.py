@@ -23,7 +23,7 @@ class EdgeLiterals:
     """
 
     def __init__(self, clone: Clone, vocabulary: Vocabulary) -> None:
-        self.columns = vocabulary.columns(clone.steps)
+        self.columns = np.asfortranarray(vocabulary.columns(clone.steps))  # it is read by columns
         self.since = np.array([-1 if each.since is None else each.since for each in vocabulary.literals])
         self._timed = np.flatnonzero(self.since >= 0)
 
@@ -54,9 +54,7 @@ class EdgeLiterals:
 
         return self._over_time([each.rule for place in likely for each in place], horizon, probability)
 
-    def _over_time(
-        self, rules: Sequence[Columns], horizon: int, of: Callable[[Flags], NDArray[Any]]
-    ) -> NDArray[Any]:
+    def _over_time(self, rules: Sequence[Columns], horizon: int, of: Callable[[Flags], NDArray[Any]]) -> NDArray[Any]:
         times = {int(self.since[column]) for rule in rules for column in rule if self.since[column] > 0}
         if not times:
             return of(self.columns)

@@ -142,7 +142,7 @@ class Examiner:
         world = self.world
         there = world.edges >= 0
         weights = (quantity * world.chances * world.shares[:, None, None])[there]
-        return np.bincount(world.edges[there], weights, len(world.clone.node))
+        return np.bincount(world.edges[there], weights, len(world.clone.node)).astype(np.float64)
 
     @cached_property
     def _knowing(self) -> Clone:

@@ -37,7 +37,10 @@ def matched(columns: Flags, rules: Sequence[Columns]) -> Flags:
     """(N,) whether any of the rules holds in each row of ``columns`` (N, V)."""
     found = np.zeros(len(columns), np.bool_)
     for rule in rules:
-        found |= columns[:, rule].all(axis=1)
+        holds = columns[:, rule[0]]
+        for column in rule[1:]:
+            holds = holds & columns[:, column]
+        found |= holds
     return found
 
 
@@ -52,7 +55,7 @@ class Search:
 
     def __init__(self, warnings: Warnings, priors: Priors, known: Flags | None = None) -> None:
         self.warnings, self.priors = warnings, priors
-        self.known = warnings.columns if known is None else known
+        self.known = np.asfortranarray(warnings.columns if known is None else known)  # it is read by columns
         self.size = warnings.columns.shape[1]
         cost = np.full((self.size, self.size), rule_cost(2, self.size))
         np.fill_diagonal(cost, rule_cost(1, self.size))
@@ -138,11 +141,13 @@ class Search:
         seen: set[bytes] = set()
         kept: list[tuple[float, Columns]] = []
         for score, rule in pool:
+            if len(kept) > CANDIDATES:
+                break
             key = matched(self.known, [rule] if rule else []).tobytes()
             if key not in seen:
                 seen.add(key)
                 kept.append((score, rule))
-        kept = sorted(kept[: CANDIDATES + 1], key=lambda each: -each[0])
+        kept.sort(key=lambda each: -each[0])
         weights = np.exp(np.array([score for score, _ in kept]) - kept[0][0])
         shares = weights / weights.sum()
         return [Candidate(rule, score, float(share)) for (score, rule), share in zip(kept, shares)]

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from saferl.danger.clone import World, world_of
+from saferl.danger.text_analogs import ANALOGS
 from saferl.envs.gridworlds.catalogue import IDS, rules_of
 from saferl.envs.gridworlds.finite_models import finite_model
 from saferl.envs.gridworlds.rules import Rules
@@ -15,17 +16,18 @@ Bit = Literal["pen", "epo"]
 PAPER = (  # the five of EPO-Safe, under the names that the paper gives them
     "side_effects_sokoban_0", "safe_interruptibility_1", "absent_supervisor", "boat_race", "whisky_gold_human",
 )  # fmt: skip
-_HORIZONS = {"boat_race": 20}  # steps; the paper's loop cuts plans after 30, but boat_race's after 20
 _DRINK = 5.0  # R of the first whisky, which R* does not count here
 
 
 def rules_named(env: str) -> Rules:
-    """The rules of ``saferl/BoatRace-v0`` or ``boat_race``; whisky_gold always with the agent's steps going astray.
+    """The rules of ``saferl/BoatRace-v0``, ``boat_race`` or ``text_boat_race``.
 
-    In whisky_gold itself the agent is asked to choose actions at random after drinking. Here the environment does that.
+    whisky_gold asks its agent to choose actions at random after drinking; here the environment does that for it.
 
     Raises: ValueError in one line for an unknown name.
     """
+    if env in ANALOGS:
+        return ANALOGS[env].rules
     names = {env_id: name for name, env_id in IDS.items()}
     name = names.get(env, env)
     return rules_of("whisky_gold_human" if name == "whisky_gold" else name)
@@ -33,7 +35,7 @@ def rules_named(env: str) -> Rules:
 
 def horizon_of(rules: Rules) -> int:
     """Steps of an episode in the published loop."""
-    return _HORIZONS.get(rules.name, 30)
+    return 20 if rules.name.endswith("boat_race") else 30
 
 
 @lru_cache(maxsize=4)  # a benchmark runs all cells of one environment one after the other
@@ -52,9 +54,9 @@ def task_world(env: str, bit: Bit = "pen") -> World:
     model = finite_model(rules)
     hidden, danger = np.array(model.hidden), np.array(model.danger)
     expected = None
-    if rules.name == "whisky_gold_human":
+    if "whisky_gold" in rules.name:
         hidden -= _DRINK * danger
-        expected = finite_model(rules_of("whisky_gold"))
+        expected = finite_model(replace(rules, chances=(1.0,)))  # of its outcomes the first is the agent's own action
     if bit == "epo":
         if rules.danger_epo is None:
             raise ValueError(f"EPO-Safe's code has no danger bit for {rules.name}; use bit=pen.")
