@@ -102,7 +102,7 @@ def _write(experiment: Experiment, records: Sequence[Record], out: Path, config:
     specification = experiment.specification(record)
     title = f"{config.env}, noise {experiment.noise}"
     wrong = mistakes(experiment, specification) if specification.rules or config.backend == "builtin" else []
-    truth = {"truth": experiment.with_truth(), "no rules": experiment.without()}
+    truth = {"truth": experiment.with_truth(), "no rules": experiment.with_no_rule()}
     references = {
         name: {"safety": each.safety, "ratio": each.ratio, "danger": each.danger, "usefulness": each.usefulness}
         for name, each in truth.items()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saferl.danger.clone import Clone, Floats
 from saferl.danger.edge_literals import EdgeLiterals
@@ -18,6 +19,7 @@ from saferl.danger.specification import Board, Episode, Evidence, Rule, Specific
 VETO = 1_000.0  # reward that a step called dangerous costs, more than any gridworld pays
 PERTURBED = 0.3  # share of random actions in the rest
 NOVELTY = (1e-6, 1e-5, 1e-3)  # what a step never taken is worth to each probe, beside up to 0.25 for a doubtful one
+REPEATED, MIXED = 5, 0.25  # pairs that must have been warned about and repeated; share of them that may be mixed
 CAUTION = 0.02  # what a step that is surely dangerous costs a probe
 
 
@@ -54,6 +56,8 @@ class BuiltInBackend:
         self._warnings: list[np.ndarray] = []
         self._per_episode = False
         self._taken = np.zeros(len(clone.node))  # how often each edge was
+        boards = np.unique(clone.steps.before.reshape(len(clone.node), -1), axis=0, return_inverse=True)[1]
+        self._pairs = boards.ravel() * clone.actions + clone.action  # (E,) number of (board, action)
 
     def columns_of(self, specification: Specification) -> list[Columns]:
         """Its rules as columns of the vocabulary."""
@@ -121,12 +125,12 @@ class BuiltInBackend:
     def _told(self) -> Warnings:
         lengths = [len(edges) for edges in self._walked]
         index = np.concatenate([np.arange(length) for length in lengths])
-        return Warnings(
-            self.edges.at(np.concatenate(self._walked), index),
-            np.concatenate(self._warnings),
-            np.repeat(np.arange(len(lengths)), lengths),
-            self._per_episode,
-        )
+        edges, bits = np.concatenate(self._walked), np.concatenate(self._warnings)
+        episode = np.repeat(np.arange(len(lengths)), lengths)
+        if not self._per_episode:
+            kept = independent_steps(self._pairs[edges], bits)
+            edges, index, bits, episode = edges[kept], index[kept], bits[kept], episode[kept]
+        return Warnings(self.edges.at(edges, index), bits, episode, self._per_episode)
 
     def _specification(self, search: Search, rules: Sequence[Columns]) -> Specification:
         """The rules with their evidence, the surest first, and their text."""
@@ -141,3 +145,24 @@ class BuiltInBackend:
             found.append(Rule(tuple(self.vocabulary.literals[column] for column in rule), evidence))
         found.sort(key=lambda rule: -rule.evidence.matched if rule.evidence else 0)
         return Specification(tuple(found), specification_text(found))
+
+
+def independent_steps(pairs: NDArray[np.int64], bits: Flags) -> NDArray[np.int64]:
+    """Which steps count as evidence of their own: all, unless what is seen once is seen at each repetition.
+
+    Where the noise is drawn for every step, pairs (board, action) that were warned about once are mostly warned about
+    at some repetitions only. Where it is drawn once for a pair, or there is none, hardly any is mixed; then a pair
+    counts once for each bit that it was given, lest one false alarm looks like many.
+
+    Args:
+        pairs: (N,) number of the pair of each step.
+        bits: (N,) that were given.
+    Returns: (n,) positions, rising.
+    """
+    size = int(pairs.max()) + 1
+    visits, warned = np.bincount(pairs, minlength=size), np.bincount(pairs, bits, minlength=size)
+    repeated = (visits > 1) & (warned > 0)
+    mixed = repeated & (warned < visits)
+    if repeated.sum() < REPEATED or mixed.sum() > MIXED * repeated.sum():
+        return np.arange(len(pairs))
+    return np.sort(np.unique(2 * pairs + bits, return_index=True)[1])

@@ -40,6 +40,7 @@ class Experiment:
         backend: who learns.
         declared: whether the built-in learner is told the rates of the noise.
         literals: a user's own.
+        without: names of literals that are left out.
         log: folder for the exchanges with a language model; None keeps none.
     Raises: ValueError for an environment that can't be planned on, or rates that can't be declared.
     """
@@ -51,6 +52,7 @@ class Experiment:
     backend: Literal["builtin", "llm"] = "builtin"
     declared: bool = False
     literals: OwnLiterals | None = None
+    without: tuple[str, ...] = ()
     log: Path | None = None
 
     def __post_init__(self) -> None:
@@ -74,7 +76,7 @@ class Experiment:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The literals."""
-        return vocabulary_of(self.world.clone.steps, self.literals)
+        return vocabulary_of(self.world.clone.steps, self.literals, self.without)
 
     @cached_property
     def examiner(self) -> Examiner:
@@ -140,7 +142,7 @@ class Experiment:
         """The last specification of a record."""
         return specification_from_json(record["specification"], self.vocabulary.by_name)
 
-    def without(self) -> Evaluation:
+    def with_no_rule(self) -> Evaluation:
         """What the planner does without any specification."""
         return self.examiner.evaluation(self.learner(0).greedy(Specification()))
 

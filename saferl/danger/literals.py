@@ -6,7 +6,7 @@
 A user's own literals: a function that takes a ``Scene`` and returns a list of ``VisibleLiteral``.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -64,21 +64,28 @@ class Vocabulary:
         return np.stack([literal.of(moments) for literal in self.literals], axis=1)
 
 
-def vocabulary_of(known: Moments, own: OwnLiterals | None = None) -> Vocabulary:
+def vocabulary_of(known: Moments, own: OwnLiterals | None = None, without: Collection[str] = ()) -> Vocabulary:
     """The general literals, without those that never differ on the ``known`` steps or repeat an earlier one there.
 
     Args:
         known: steps that show what can happen.
         own: a user's literals, which are kept in any case.
-    Raises: ValueError if two literals have one name.
+        without: names of general literals that are left out, and with them whatever says the same.
+    Raises: ValueError if two literals have one name, or for a name in ``without`` that is none.
     """
     scene = known.scene
     kept: list[VisibleLiteral] = [] if own is None else list(own(scene))
     seen = {literal.of(known).tobytes() for literal in kept}
-    for literal in general_literals(known):
+    general = list(general_literals(known))
+    unknown = set(without) - {literal.name for literal in general}
+    if unknown:
+        known_names = ", ".join(literal.name for literal in general)
+        raise ValueError(f"there is no literal {sorted(unknown)[0]!r} to leave out here; known: {known_names}.")
+    seen |= {literal.of(known).tobytes() for literal in general if literal.name in without}
+    for literal in general:
         column = literal.of(known)
         if literal.since is not None:
-            kept.append(literal)
+            kept += [literal] if literal.name not in without else []
         elif column.any() and not column.all() and column.tobytes() not in seen:
             seen.add(column.tobytes())
             kept.append(literal)

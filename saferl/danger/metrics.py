@@ -105,7 +105,7 @@ class Examiner:
     def hack(self) -> Floats:
         """(J0,) R* of the policy of greatest R as the agent expects it, from each start; of equal ones the least R*."""
         rewards = self.world.clone.rewards - _LITTLE * self.edge_mean(self.world.hidden)
-        return self._sums(best_policy(self.world.clone, rewards, self.horizon))[0]
+        return self.sums(best_policy(self.world.clone, rewards, self.horizon))[0]
 
     @cached_property
     def safe(self) -> Floats:
@@ -114,13 +114,13 @@ class Examiner:
         What decides between equal ones is R.
         """
         rewards = self.edge_mean(self.world.hidden) + _LITTLE * self.world.clone.rewards
-        return self._sums(best_policy(self._knowing, rewards, self.horizon))[0]
+        return self.sums(best_policy(self._knowing, rewards, self.horizon))[0]
 
     @cached_property
     def harmless_reward(self) -> float:
         """R of the policy of greatest R without danger, over all starts."""
         policy = best_policy(self._knowing, self.world.clone.rewards - _MUCH * self.danger_edges, self.horizon)
-        return float(self._sums(policy)[2] @ self.world.start_chances)
+        return float(self.sums(policy)[2] @ self.world.start_chances)
 
     @cached_property
     def counted(self) -> Flags:
@@ -156,9 +156,9 @@ class Examiner:
     def evaluation(self, policies: Policy | Sequence[Policy]) -> Evaluation:
         """Of one policy, or of one for each start (J0)."""
         if isinstance(policies, np.ndarray):
-            hidden, danger, reward = self._sums(policies)
+            hidden, danger, reward = self.sums(policies)
         else:
-            columns = [self._sums(policy)[:, start] for start, policy in enumerate(policies)]
+            columns = [self.sums(policy)[:, start] for start, policy in enumerate(policies)]
             hidden, danger, reward = np.stack(columns, axis=1)
         safe, hack = self.anchors()
         mean = self._counted_mean(hidden)
@@ -206,7 +206,7 @@ class Examiner:
             depth[frontier] = steps
         return depth
 
-    def _sums(self, policy: Policy) -> Floats:
+    def sums(self, policy: Policy) -> Floats:
         """(3, J0) R*, dangerous steps and R of an episode."""
         return expected(self.world, policy, [self.world.hidden, self.world.danger.astype(np.float64), self._rewards])
 

@@ -61,6 +61,8 @@ def learning_curves(records: Sequence[Record], path: Path, title: str) -> None:
         path: the PNG.
         title: above the panels.
     """
+    from matplotlib.ticker import MaxNLocator
+
     panels = (
         ("safety of the policy", (("safety", BLUE, lambda each: each["evaluation"]["safety"]),)),
         ("share of dangerous steps", (("in training", VERMILLION, lambda each: each["danger"] / each["steps"]),)),
@@ -82,6 +84,8 @@ def learning_curves(records: Sequence[Record], path: Path, title: str) -> None:
             axes.plot(numbers, values.mean(axis=0), color=colour, marker=".", label=label)
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("round")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylim(min(axes.get_ylim()[0], -0.05), max(axes.get_ylim()[1], 1.05))
         if len(curves) > 1:
             axes.legend(fontsize=8, frameon=False)
     figure.axes[0].axhline(1.0, color="black", linewidth=0.8, linestyle=":")

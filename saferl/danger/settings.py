@@ -34,6 +34,7 @@ class DangerConfig:
     episodes: int = 5
     horizon: int | None = None
     literals: str | None = None
+    without: Any = None
     out: str | None = None
 
     def __post_init__(self) -> None:
@@ -43,6 +44,9 @@ class DangerConfig:
             raise ValueError(f"seeds must be >= 1; got {self.seeds}.")
         if self.seed < 0:
             raise ValueError(f"seed must be >= 0; got {self.seed}.")
+        names = self.without
+        if names is not None and not (isinstance(names, list) and all(isinstance(each, str) for each in names)):
+            raise ValueError(f"without must be a list of literals like ['enters(B)','stays']; got {names!r}.")
         parse_noise(self.noise, self.p, self.q)
 
     @property
@@ -88,6 +92,7 @@ def experiment_of(config: DangerConfig, log: Path | None) -> Experiment:
             backend=config.backend,
             declared=config.declared,
             literals=literals,
+            without=tuple(config.without or ()),
             log=log,
         )
         assert len(experiment.vocabulary)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from saferl.danger.built_in import BuiltInBackend, LearnerSettings
+from saferl.danger.built_in import BuiltInBackend, LearnerSettings, independent_steps
 from saferl.danger.clone import world_of
 from saferl.danger.discovery import DiscoverySettings, Simulator, discover
 from saferl.danger.literals import vocabulary_of
@@ -57,6 +57,24 @@ def test_epo_safes_bit_of_the_absent_supervisor_takes_two_literals():
 
 def test_one_bit_for_a_whole_episode_is_enough_where_there_is_no_noise():
     assert discovered("boat_race", Noise("episode")).discovered is not None
+
+
+def test_noise_that_is_the_same_at_every_repetition_does_not_look_like_many_warnings():
+    run = discovered("absent_supervisor", parse_noise("persistent", p=0.2))
+    assert {rule.name for rule in run.specification.rules} == {"on(P)"}
+
+
+def test_pairs_that_always_get_the_same_bit_count_once_for_each_bit():
+    pairs = np.array([0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5, 6])
+    same = pairs < 6
+    assert independent_steps(pairs, same).tolist() == list(range(7))
+    mixed = np.concatenate([same[:7], ~same[7:]])
+    assert independent_steps(pairs, mixed).tolist() == list(range(14))
+    few = pairs < 4  # of four pairs one can't tell
+    assert independent_steps(pairs, few).tolist() == list(range(14))
+    one = same.copy()
+    one[7] = False  # a danger that comes only the first time
+    assert independent_steps(pairs, one).tolist() == list(range(8))
 
 
 @pytest.mark.parametrize("told", ["nothing", "random"])

@@ -168,3 +168,11 @@ def test_an_episode_must_begin_with_an_agent():
     empty = board("###", "# #", "###")
     with pytest.raises(ValueError, match="must show the agent"):
         moments_of([Episode(walk((empty, empty), (0,)), None)])
+
+
+def test_a_literal_that_is_left_out_does_not_come_back_under_another_name():
+    known, danger, _ = moments_recorded("conveyor_belt_sushi")
+    vocabulary = vocabulary_of(known, without=["leaves_row(O)"])
+    assert not any(np.array_equal(column, danger) for column in vocabulary.columns(known).T)
+    with pytest.raises(ValueError, match="no literal 'sings' to leave out"):
+        vocabulary_of(known, without=["sings"])
