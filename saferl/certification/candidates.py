@@ -41,6 +41,11 @@ class Candidate:
     predicted: tuple[float, ...]
 
     @property
+    def observed(self) -> tuple[float, ...]:
+        """Mean of each constraint's sample."""
+        return tuple(float(each.sample(self.episodes.costs).mean()) for each in self.constraints)
+
+    @property
     def passes(self) -> bool:
         """Whether every constraint is predicted to hold."""
         return all(upper <= each.limit for upper, each in zip(self.predicted, self.constraints))
@@ -58,6 +63,7 @@ class Candidate:
             "value": self.value,
             "mean_return": float(self.episodes.returns.mean()),
             "mean_cost": float(self.episodes.costs.mean()),
+            "observed": list(self.observed),
             "predicted_bounds": list(self.predicted),
             "bounds": [each.bound for each in self.constraints],
             "predicted_to_pass": self.passes,

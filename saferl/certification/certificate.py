@@ -36,6 +36,7 @@ def rollout_certificate(
     return {
         **verdict_facts(decision.verdict, decision.reasons, trial.config, chosen.constraints),
         "checks": [check.as_facts() for check in decision.checks],
+        "half": "test",
         **origin_facts(trial.config, trial.subject, trial.env_kwargs),
         "test": evaluation_facts(episodes, reference, limits),
         "candidate": _candidate_facts(trial, candidates, chosen),

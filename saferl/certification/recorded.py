@@ -104,9 +104,12 @@ def certify_recorded(config: CertifyConfig, env_kwargs: Facts, subject: Subject)
     estimates = weighted_estimates(config, constraints, chosen, checks, shown, faults)
     estimates.append(fitted_estimate(config, candidate, shown, policy))
     name = "test" if opened else "candidate"
+    if config.policy_noise is not None:
+        subject = dataclasses.replace(subject, name=f"{subject.name} with noise {config.policy_noise:g}")
     facts: Facts = {
         **verdict_facts(decision.verdict, decision.reasons, config, [each for each, _ in chosen]),
         "checks": [check.as_facts() for check in checks],
+        "half": name,
         **origin_facts(config, subject, env_kwargs),
         "off_policy": {"estimates": estimates, "facts": weight_facts(shown, chosen, name)},
         "split": {"sha256": split.digest, **split.origin},

@@ -16,7 +16,8 @@ _OWN_STYLE = """
 .verdict { border-left: 0.5rem solid var(--stamp); background: var(--panel); padding: 0.6rem 1rem; margin: 0.8rem 0; }
 .verdict strong { display: block; font-size: 1.5rem; color: var(--stamp); }
 .release { --stamp: var(--safe); } .refused { --stamp: var(--warn); }
-td.wide { white-space: normal; min-width: 14rem; text-align: left; } figure { width: fit-content; max-width: 100%; }
+td.wide { white-space: normal; min-width: 14rem; text-align: left; }
+th.wide { text-align: left; } figure { width: fit-content; max-width: 100%; }
 figure img { max-width: 100%; display: block; }
 .passed { color: var(--safe); font-weight: 700; } .failed { color: var(--warn); font-weight: 700; }
 """
@@ -90,7 +91,9 @@ def _checks(facts: Mapping[str, Any]) -> str:
                 text(BOUNDS[check["bound"]].label), f"{check['episodes']:,}", word,
             ]
         )  # fmt: skip
-    return _table(header, rows, (0, 5))
+    closed = facts.get("half") == "candidate"
+    note = "<p>Of the candidate half: no bound can hold, so that the test half was not opened.</p>" if closed else ""
+    return note + _table(header, rows, (0, 5))
 
 
 def _measured(test: Mapping[str, Any]) -> str:
@@ -116,7 +119,15 @@ def _candidates(candidate: Mapping[str, Any]) -> str:
         f"{candidate['episodes']:,} episodes, by which {f'{tuned} and ' if tuned else ''}the bounds are chosen. "
         "The predicted bound is what the test half is expected to give, with twice the distance between mean and bound."
     )
-    header = [tuned or "policy", "mean return", "mean cost", "predicted bounds", "predicted to pass", "tested"]
+    header = [
+        tuned or "policy",
+        "mean return",
+        "mean cost",
+        "observed",
+        "predicted bounds",
+        "predicted to pass",
+        "tested",
+    ]
     rows = []
     for each in candidate["values"]:
         tested = candidate["chosen"] == each["value"] and (candidate["predicted_to_pass"] or not tuned)
@@ -125,8 +136,10 @@ def _candidates(candidate: Mapping[str, Any]) -> str:
         )
         value = "as it is" if each["value"] is None else f"{each['value']:g}"
         passes, mark = "yes" if each["predicted_to_pass"] else "no", "yes" if tested else ""
-        rows.append([value, _number(each["mean_return"]), _number(each["mean_cost"]), text(bounds), passes, mark])
-    return f"<p>{text(note)}</p>" + _table(header, rows, (0, 3))
+        observed = ", ".join(map(_number, each["observed"]))
+        means = (_number(each["mean_return"]), _number(each["mean_cost"]))
+        rows.append([value, *means, observed, text(bounds), passes, mark])
+    return f"<p>{text(note)}</p>" + _table(header, rows, (0, 4))
 
 
 def _plan(plan: Mapping[str, Any]) -> str:
@@ -159,7 +172,7 @@ def _off_policy(facts: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     header = ["method", "of", "value", "95 % interval (bootstrap)", "is a", "what it is worth"]
     shown = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in facts["facts"].items())
-    return f"<dl>{shown}</dl>" + _table(header, rows, (0, 1, 4), wide=(5,))
+    return f"<dl>{shown}</dl>" + _table(header, rows, (1, 4), wide=(0, 5))
 
 
 def _part(part: Part) -> str:

@@ -30,7 +30,9 @@ def candidates_table(candidates: Sequence[Candidate], parameter: str | None) -> 
     """A row for each value of the parameter, None for a policy as it is."""
     title = f"candidate half, {len(candidates[0].episodes)} episodes"
     table = _table(
-        title, (parameter or "policy",), ("mean return", "mean cost", "predicted bounds", "predicted to pass")
+        title,
+        (parameter or "policy",),
+        ("mean return", "mean cost", "observed", "predicted bounds", "predicted to pass"),
     )
     for each in candidates:
         bounds = [f"{value:.4g} ({BOUNDS[one.bound].label})" for value, one in zip(each.predicted, each.constraints)]
@@ -38,6 +40,7 @@ def candidates_table(candidates: Sequence[Candidate], parameter: str | None) -> 
             "as it is" if each.value is None else f"{each.value:g}",
             f"{each.episodes.returns.mean():.4g}",
             f"{each.episodes.costs.mean():.4g}",
+            ", ".join(f"{value:.4g}" for value in each.observed),
             ", ".join(bounds),
             "yes" if each.passes else "no",
         )
@@ -47,7 +50,7 @@ def candidates_table(candidates: Sequence[Candidate], parameter: str | None) -> 
 def checks_table(facts: Mapping[str, Any]) -> Table:
     """A row for each constraint of a certificate."""
     header = ("limit", "observed", "upper bound", "delta", "episodes", "passed")
-    table = _table("test half", ("it must hold that", "bound"), header)
+    table = _table(f"{facts['half']} half", ("it must hold that", "bound"), header)
     for check in facts["checks"]:
         upper = "none" if check["upper_bound"] is None else f"{check['upper_bound']:.4g}"
         cells = (f"{check['limit']:g}", f"{check['mean']:.4g}", upper, f"{check['delta']:g}", f"{check['episodes']:,}")

@@ -1,0 +1,97 @@
+"""docs/certify.md: its commands run, its tables are right."""
+
+import importlib
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import stable_baselines3 as sb3
+from omegaconf import OmegaConf
+
+import saferl.certify
+import saferl.envs
+import saferl.evaluate
+from benchmarks import false_release
+from saferl.certification.bounds import BOUNDS
+from saferl.command_line import check_flags, composed
+from saferl.training.config import parse_training
+from tests.training.small import BC, FISOR, trained
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = (ROOT / "docs" / "certify.md").read_text(encoding="utf-8")
+(FLEET,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+COMMANDS = [
+    shlex.split(line)[2:] for line in re.findall(r"^(python -m saferl\.(?:certify|evaluate) .*)$", GUIDE, re.MULTILINE)
+]
+ROLLOUTS = [words for words in COMMANDS if not any(word.startswith("data=") for word in words)]
+RECORDED = [words for words in COMMANDS if words not in ROLLOUTS]
+TEN_STEPS = ["steps=10", "eval_episodes=1"]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with small runs under the names of the guide, its module, and an SB3 model."""
+    folder = tmp_path_factory.mktemp("guide")
+    for name, agent in (("bc", BC), ("fisor_small", FISOR)):
+        (folder / name).mkdir()
+        run = trained(folder / name, *TEN_STEPS, agent=agent)
+        shutil.copytree(run, folder / "runs" / "point_robot" / name / "0-20260101-120000")
+    (folder / "fleet.py").write_text(FLEET)
+    (folder / "my_lab.py").write_text("from fleet import driver as policy\n")
+    sb3.PPO("MlpPolicy", saferl.envs.make("point_robot"), device="cpu", seed=0).save(folder / "model.zip")
+    return folder
+
+
+@pytest.fixture
+def inside(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    monkeypatch.syspath_prepend(workplace)
+    yield workplace
+    for name in ("fleet", "my_lab"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("words", ROLLOUTS, ids=lambda words: " ".join(words[1:])[:60])
+def test_a_command_of_the_guide_runs(words, inside):
+    command, words = words[0], [word for word in words[1:] if not word.startswith("episodes=")]
+    words = ["env=point_robot" if word == "env=SafetyPointGoal1-v0" else word for word in words]  # no simulator needed
+    main = {"saferl.certify": saferl.certify.main, "saferl.evaluate": saferl.evaluate.main}[command]
+    assert main([*words, "episodes=4"]) in (0, 1)
+
+
+def test_the_recorded_example_runs_from_the_first_line_to_the_last(inside, capsys):
+    fleet = importlib.import_module("fleet")
+    assert "fleet.record(6000, 'fleet.hdf5')" in GUIDE
+    fleet.record(60, "fleet.hdf5")
+    codes = [saferl.certify.main(words[1:]) for words in RECORDED]
+    assert codes == [0, 1, 1]  # 30 episodes are too few for what 3,000 show
+    out = capsys.readouterr().out
+    assert "no bound: the density of the behaviour is fitted" in out
+    assert (inside / "halves" / "certificate.json").exists()
+
+
+@pytest.mark.parametrize("words", re.findall(r"`python -m saferl\.train (.*?)`", GUIDE))
+def test_a_training_of_the_guide_is_understood(words):
+    parse_training(OmegaConf.to_container(composed("config", check_flags(words.split()).overrides)))
+
+
+def test_the_table_of_false_releases_is_measured():
+    for name, bound in BOUNDS.items():
+        (row,) = re.findall(rf"^\| {re.escape(bound.label)} \| (.*) \|$", GUIDE, re.MULTILINE)
+        cells = row.split("|")
+        for cell, (rate, n) in zip(cells, false_release.EVENTS):
+            assert float(cell) == pytest.approx(false_release.exact(name, rate, n), abs=6e-5)
+        if not bound.events_only:
+            _, draw, limit, n = false_release.COSTS[0]
+            count = false_release.simulated(name, draw, limit, n)
+            assert float(cells[3].split("[")[0]) == pytest.approx(count / false_release.REPETITIONS, abs=6e-5)
+
+
+def test_every_bound_is_explained():
+    for name in BOUNDS:
+        assert f"| `{name}` |" in GUIDE
+    for page in re.findall(r"\]\(([\w/]+\.html)\)", GUIDE):
+        assert (ROOT / "docs" / page).is_file()
