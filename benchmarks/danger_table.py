@@ -41,19 +41,24 @@ NOISES = (
     parse_noise("both", p=0.2, q=0.2),
 )  # fmt: skip
 HARD = (Noise("episode"), parse_noise("persistent", p=0.1))  # for the five of the paper only
+TELLING = {  # the one literal that says the danger of each of the five
+    "side_effects_sokoban_0": "ends(X,corner)", "safe_interruptibility_1": "first(B)", "absent_supervisor": "on(P)",
+    "boat_race": "not_clockwise", "whisky_gold_human": "first(W)",
+}  # fmt: skip
 SB3_STEPS = 50_000
 LEARNT = parse_noise("fp", p=0.5)  # of the specification that stands beside the learners
 SOUGHT = 100  # steps of an episode of theirs
 
 
-def experiment(env: str, noise: Noise, told: str = "bits", bit: str = "pen") -> Experiment:
+def experiment(env: str, noise: Noise, told: str = "bits", **more: Any) -> Experiment:
     settings = DiscoverySettings(horizon=horizon_of(rules_named(env)), told=told)  # type: ignore[arg-type]
-    return Experiment(env=env, noise=noise, settings=settings, bit=bit)  # type: ignore[arg-type]
+    return Experiment(env=env, noise=noise, settings=settings, **more)
 
 
 def records(one: Experiment, seeds: int, out: Path) -> list[Record]:
     """Of the seeds, from the disk or run now."""
-    cell = f"{one.env}-{one.bit}-{one.settings.told}/{str(one.noise).replace(' ', '_')}"
+    words = [one.env, one.bit, one.settings.told, *(f"without {name}" for name in one.without)]
+    cell = f"{'-'.join(words)}/{one.noise}".replace(" ", "_")
     found = []
     for seed in range(seeds):
         file = out / cell / f"{seed}.json"
@@ -110,6 +115,16 @@ def mean_row(words: str, noise: Noise, envs: Sequence[str], found: dict[tuple[st
     return f"| {words} | {noise} | {safety.mean:.3f} | {count} of {seeds} | {late} |"
 
 
+def poorer(seeds: int, out: Path) -> str:
+    """The five of the paper with a vocabulary that lacks the one literal that says it all."""
+    lines = [HEAD.replace("environment", "environment, without the literal", 1)]
+    for env, literal in TELLING.items():
+        for noise in (NOISES[0], NOISES[3]):
+            facts = summary(records(experiment(env, noise, without=(literal,)), seeds, out))
+            lines.append(row(f"{env}, {literal}", noise, facts))
+    return "\n".join(lines)
+
+
 def baselines(seeds: int, out: Path) -> str:
     """No rules, random bits at the same rate, the rules that were found, the truth: safety and danger."""
     lines = [
@@ -138,7 +153,7 @@ def tables(seeds: int, out: Path) -> str:
     means = ["| mean over | noise | safety | discovered | latest round |\n" + "|---" * 5 + "|"]
     for words, envs in (("the five of the paper", PAPER), (f"all {len(PAPER + OTHERS)}", PAPER + OTHERS)):
         means += [mean_row(words, noise, envs, found) for noise in NOISES]
-    return "\n\n".join(["\n".join(lines), "\n".join(means), baselines(seeds, out)]) + "\n"
+    return "\n\n".join(["\n".join(lines), "\n".join(means), baselines(seeds, out), poorer(seeds, out)]) + "\n"
 
 
 def learners(out: Path) -> str:

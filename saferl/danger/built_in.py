@@ -4,22 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saferl.danger.clone import Clone, Floats
 from saferl.danger.edge_literals import EdgeLiterals
+from saferl.danger.explanation import explanation, independent_steps, pair_numbers
 from saferl.danger.literals import Vocabulary
 from saferl.danger.moments import Flags
 from saferl.danger.planning import Policy, best_policy
 from saferl.danger.scoring import Priors, Warnings
-from saferl.danger.search import Candidate, Columns, Search
-from saferl.danger.sentences import specification_text
-from saferl.danger.specification import Board, Episode, Evidence, Rule, Specification
+from saferl.danger.search import Candidate, Columns
+from saferl.danger.specification import Board, Episode, Specification
 
 VETO = 1_000.0  # reward that a step called dangerous costs, more than any gridworld pays
 PERTURBED = 0.3  # share of random actions in the rest
 NOVELTY = (1e-6, 1e-5, 1e-3)  # what a step never taken is worth to each probe, beside up to 0.25 for a doubtful one
-REPEATED, MIXED = 5, 0.25  # pairs that must have been warned about and repeated; share of them that may be mixed
 CAUTION = 0.02  # what a step that is surely dangerous costs a probe
 
 
@@ -49,15 +47,14 @@ class BuiltInBackend:
     def __init__(self, clone: Clone, vocabulary: Vocabulary, settings: LearnerSettings) -> None:
         self.clone, self.vocabulary, self.settings = clone, vocabulary, settings
         self.edges = EdgeLiterals(clone, vocabulary)
-        self.places: list[list[Candidate]] = []  # of the last reflection: for each rule, and for one more
+        self.places: tuple[tuple[Candidate, ...], ...] = ()  # of the last reflection: for each rule, and for one more
         self._names = {literal.name: column for column, literal in enumerate(vocabulary.literals)}
         self._generator = np.random.default_rng([settings.seed, 1])
         self._walked: list[np.ndarray] = []  # edges of each episode
         self._warnings: list[np.ndarray] = []
         self._per_episode = False
         self._taken = np.zeros(len(clone.node))  # how often each edge was
-        boards = np.unique(clone.steps.before.reshape(len(clone.node), -1), axis=0, return_inverse=True)[1]
-        self._pairs = boards.ravel() * clone.actions + clone.action  # (E,) number of (board, action)
+        self._pairs = pair_numbers(clone.steps.before, clone.action)  # (E,)
 
     def columns_of(self, specification: Specification) -> list[Columns]:
         """Its rules as columns of the vocabulary."""
@@ -115,12 +112,11 @@ class BuiltInBackend:
                 self._warnings.append(np.atleast_1d(np.asarray(episode.warnings, np.bool_)))
         if not self._walked:
             return specification
-        search = Search(self._told(), self.settings.priors, self.edges.columns)
-        rules = search.best(self.columns_of(specification))
-        self.places = [search.candidates([other for other in rules if other is not rule], rule) for rule in rules] + [
-            search.candidates(rules)
-        ]
-        return self._specification(search, rules)
+        found = explanation(
+            self._told(), self.vocabulary, self.settings.priors, self.edges.columns, self.columns_of(specification)
+        )
+        self.places = found.places
+        return found.specification
 
     def _told(self) -> Warnings:
         lengths = [len(edges) for edges in self._walked]
@@ -131,38 +127,3 @@ class BuiltInBackend:
             kept = independent_steps(self._pairs[edges], bits)
             edges, index, bits, episode = edges[kept], index[kept], bits[kept], episode[kept]
         return Warnings(self.edges.at(edges, index), bits, episode, self._per_episode)
-
-    def _specification(self, search: Search, rules: Sequence[Columns]) -> Specification:
-        """The rules with their evidence, the surest first, and their text."""
-        _, _, n01, n00 = search.counts(rules)
-        found = []
-        for rule, place in zip(rules, self.places):
-            n11, n10, _, _ = search.counts([rule])
-            share = next((each.share for each in place if each.rule == rule), 0.0)
-            evidence = Evidence(
-                warned=n11, matched=n11 + n10, warned_elsewhere=n01, elsewhere=n01 + n00, posterior=share
-            )
-            found.append(Rule(tuple(self.vocabulary.literals[column] for column in rule), evidence))
-        found.sort(key=lambda rule: -rule.evidence.matched if rule.evidence else 0)
-        return Specification(tuple(found), specification_text(found))
-
-
-def independent_steps(pairs: NDArray[np.int64], bits: Flags) -> NDArray[np.int64]:
-    """Which steps count as evidence of their own: all, unless what is seen once is seen at each repetition.
-
-    Where the noise is drawn for every step, pairs (board, action) that were warned about once are mostly warned about
-    at some repetitions only. Where it is drawn once for a pair, or there is none, hardly any is mixed; then a pair
-    counts once for each bit that it was given, lest one false alarm looks like many.
-
-    Args:
-        pairs: (N,) number of the pair of each step.
-        bits: (N,) that were given.
-    Returns: (n,) positions, rising.
-    """
-    size = int(pairs.max()) + 1
-    visits, warned = np.bincount(pairs, minlength=size), np.bincount(pairs, bits, minlength=size)
-    repeated = (visits > 1) & (warned > 0)
-    mixed = repeated & (warned < visits)
-    if repeated.sum() < REPEATED or mixed.sum() > MIXED * repeated.sum():
-        return np.arange(len(pairs))
-    return np.sort(np.unique(2 * pairs + bits, return_index=True)[1])

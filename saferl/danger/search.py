@@ -14,6 +14,8 @@ from saferl.danger.specification import MAX_RULES
 
 Columns = tuple[int, ...]
 CANDIDATES = 30
+STARTS = 5  # single rules to climb from
+ALIKE = 0.5  # share of common steps from which two rules are too much alike to climb from both
 _POOL = 300  # best pairs that are looked at for distinct ones
 _LEAST = 1e-6  # nats that count as better
 
@@ -60,6 +62,8 @@ class Search:
         cost = np.full((self.size, self.size), rule_cost(2, self.size))
         np.fill_diagonal(cost, rule_cost(1, self.size))
         self.cost = cost  # (V, V)
+        self._scores: dict[frozenset[Columns], float] = {}  # several climbs come by the same rules
+        self._additions: dict[frozenset[Columns], Floats] = {}
 
     def counts(self, rules: Sequence[Columns]) -> tuple[int, int, int, int]:
         """n11, n10, n01, n00 of the rules together."""
@@ -67,19 +71,51 @@ class Search:
 
     def score(self, rules: Sequence[Columns]) -> float:
         """Log evidence less the cost of the rules."""
-        evidence = rules_evidence(*self.counts(rules), self.priors)
-        return float(evidence) - sum(rule_cost(len(rule), self.size) for rule in rules)
+        key = frozenset(rules)
+        if key not in self._scores:
+            evidence = rules_evidence(*self.counts(rules), self.priors)
+            self._scores[key] = float(evidence) - self._paid(rules)
+        return self._scores[key]
 
     def additions(self, rules: Sequence[Columns]) -> Floats:
         """(V, V) scores of the rules with each pair of literals as one rule more; singles on the diagonal."""
-        taken = matched(self.warnings.columns, rules)
-        paid = sum(rule_cost(len(rule), self.size) for rule in rules)
-        return added_scores(self.warnings, taken, self.priors) - self.cost - paid
+        key = frozenset(rules)
+        if key not in self._additions:
+            taken = matched(self.warnings.columns, rules)
+            self._additions[key] = added_scores(self.warnings, taken, self.priors) - self.cost - self._paid(rules)
+        return self._additions[key]
+
+    def _paid(self, rules: Sequence[Columns]) -> float:
+        return sum(rule_cost(len(rule), self.size) for rule in rules)
 
     def best(self, start: Sequence[Columns] = ()) -> list[Columns]:
-        """The best rules found, from none and from ``start``."""
-        found = [self._climb([]), self._climb(list(start))] if start else [self._climb([])]
+        """The best rules found by climbing from none, from ``start``, and from each of the most promising single rules.
+
+        The last are for dangers that a wide rule covers nearly and only two narrow ones together do exactly.
+        """
+        starts: list[list[Columns]] = [[], list(start)] if start else [[]]
+        starts += [[rule] for rule in self._promising()]
+        found: list[list[Columns]] = []
+        for rules in starts:
+            if not any(set(rules) == set(end) for end in found):
+                found.append(self._climb(rules))
         return max(found, key=self.score)
+
+    def _promising(self) -> list[Columns]:
+        """The best single rules of which no two match mostly the same steps."""
+        scores = self.additions([])
+        upper = np.triu_indices(self.size)
+        kept: list[tuple[Columns, Flags]] = []
+        for place in np.argsort(-scores[upper], kind="stable")[:_POOL].tolist():
+            i, j = int(upper[0][place]), int(upper[1][place])
+            rule = (i,) if i == j else (i, j)
+            steps = matched(self.warnings.columns, [rule])
+            alike = [(steps & other).sum() > ALIKE * (steps | other).sum() for _, other in kept]
+            if np.isfinite(scores[i, j]) and steps.any() and not any(alike):
+                kept.append((rule, steps))
+                if len(kept) == STARTS:
+                    break
+        return [rule for rule, _ in kept]
 
     def _climb(self, rules: list[Columns]) -> list[Columns]:
         """Change one rule at a time while the score rises."""
@@ -118,8 +154,10 @@ class Search:
         singles = np.diagonal(added_scores(self.warnings, taken, self.priors, also)).copy()
         singles[list(rule)] = -np.inf
         third = int(singles.argmax())
-        paid = sum(rule_cost(len(each), self.size) for each in others) + rule_cost(3, self.size)
-        return float(singles[third]) - paid, [*others, tuple(sorted((*rule, third)))]
+        return float(singles[third]) - self._paid(others) - rule_cost(3, self.size), [
+            *others,
+            tuple(sorted((*rule, third))),
+        ]
 
     def candidates(self, others: Sequence[Columns], present: Columns = ()) -> list[Candidate]:
         """The best distinct rules for one place beside ``others``, "no rule" among them, best first.

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from saferl.danger.built_in import BuiltInBackend, LearnerSettings, independent_steps
+from saferl.danger.built_in import BuiltInBackend, LearnerSettings
 from saferl.danger.clone import world_of
 from saferl.danger.discovery import DiscoverySettings, Simulator, discover
+from saferl.danger.explanation import independent_steps
 from saferl.danger.literals import vocabulary_of
 from saferl.danger.metrics import Examiner
 from saferl.danger.noise import Noise, parse_noise
