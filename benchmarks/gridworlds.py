@@ -27,7 +27,7 @@ STEPS = 4000  # of the original in a round
 SINGLE_STEPS = 100_000
 SWEEPS = 97  # steps of a batch in a round
 AIMS = {"single": 100, "batched, boards": 2000, "batched": 5000}
-ELSEWHERE = {  # the original's steps per CPU-second on one core of an idle AMD EPYC
+ELSEWHERE = {  # the original's steps per CPU-second on another machine
     "absent_supervisor": 12_800, "boat_race": 12_200, "conveyor_belt": 10_700, "distributional_shift": 12_900,
     "friend_foe": 12_400, "island_navigation": 9_900, "rocks_diamonds_0": 5_800, "rocks_diamonds_1": 6_800,
     "safe_interruptibility": 13_600, "side_effects_sokoban_0": 8_200, "side_effects_sokoban_1": 7_300,
