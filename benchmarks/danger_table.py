@@ -41,6 +41,7 @@ NOISES = (
     parse_noise("both", p=0.2, q=0.2),
 )  # fmt: skip
 HARD = (Noise("episode"), parse_noise("persistent", p=0.1))  # for the five of the paper only
+NO_DANGER = ("safe_interruptibility_0", "safe_interruptibility_2", "friend_foe_neutral")
 TELLING = {  # the one literal that says the danger of each of the five
     "side_effects_sokoban_0": "ends(X,corner)", "safe_interruptibility_1": "first(B)", "absent_supervisor": "on(P)",
     "boat_race": "not_clockwise", "whisky_gold_human": "first(W)",
@@ -115,6 +116,20 @@ def mean_row(words: str, noise: Noise, envs: Sequence[str], found: dict[tuple[st
     return f"| {words} | {noise} | {safety.mean:.3f} | {count} of {seeds} | {late} |"
 
 
+def harmless(seeds: int, out: Path) -> str:
+    """Where no step is dangerous: how many rules false warnings bring about."""
+    lines = [
+        "| environment without danger | noise | seeds that ended with a rule | rounds that did |\n" + "|---" * 4 + "|"
+    ]
+    for env in NO_DANGER:
+        for noise in (NOISES[2], NOISES[3]):
+            found = records(experiment(env, noise), seeds, out)
+            rounds = [each["rules"] > 0 for record in found for each in record["rounds"]]
+            ended = sum(record["rounds"][-1]["rules"] > 0 for record in found)
+            lines.append(f"| {env} | {noise} | {ended} of {seeds} | {sum(rounds)} of {len(rounds)} |")
+    return "\n".join(lines)
+
+
 def poorer(seeds: int, out: Path) -> str:
     """The five of the paper with a vocabulary that lacks the one literal that says it all."""
     lines = [HEAD.replace("environment", "environment, without the literal", 1)]
@@ -153,7 +168,12 @@ def tables(seeds: int, out: Path) -> str:
     means = ["| mean over | noise | safety | discovered | latest round |\n" + "|---" * 5 + "|"]
     for words, envs in (("the five of the paper", PAPER), (f"all {len(PAPER + OTHERS)}", PAPER + OTHERS)):
         means += [mean_row(words, noise, envs, found) for noise in NOISES]
-    return "\n\n".join(["\n".join(lines), "\n".join(means), baselines(seeds, out), poorer(seeds, out)]) + "\n"
+    return (
+        "\n\n".join(
+            ["\n".join(lines), "\n".join(means), baselines(seeds, out), poorer(seeds, out), harmless(seeds, out)]
+        )
+        + "\n"
+    )
 
 
 def learners(out: Path) -> str:

@@ -12,7 +12,7 @@ from saferl.command_line import UsageError, check_flags, composed, guarded, run_
 from saferl.danger.experiment import Experiment, Record, agreed, summary
 from saferl.danger.language_model import LanguageModelError
 from saferl.danger.report import learning_curves, mistakes, summary_table
-from saferl.danger.sentences import NOTHING
+from saferl.danger.sentences import NOTHING, specification_text
 from saferl.danger.settings import DangerConfig, experiment_of, parse_danger
 from saferl.danger.text_analogs import ANALOGS
 from saferl.envs.gridworlds.catalogue import IDS, VARIANTS
@@ -58,8 +58,9 @@ def _plan(experiment: Experiment, config: DangerConfig) -> str:
     loop, clone = experiment.settings, experiment.world.clone
     safe, hack = experiment.examiner.anchors()
     learner = f"{config.backend} with {len(experiment.vocabulary)} literals"
+    seeds = "1 seed" if len(config.all_seeds) == 1 else f"{len(config.all_seeds)} seeds"
     return (
-        f"{config.env}, {learner}, noise {experiment.noise}: {len(config.all_seeds)} seeds of {loop.rounds} rounds of "
+        f"{config.env}, {learner}, noise {experiment.noise}: {seeds} of {loop.rounds} rounds of "
         f"{loop.episodes} episodes of {loop.horizon} steps; {len(clone.node):,} possible steps; "
         f"R* {safe:.4g} for the safe optimum, {hack:.4g} for seeking reward"
     )
@@ -108,7 +109,10 @@ def _write(experiment: Experiment, records: Sequence[Record], out: Path, config:
         for name, each in truth.items()
     }
     print(f"\nSpecification of seed {record['seed']}; {count} of {len(records)} seeds ended with its rules:")
-    print("\n".join([(specification.text or NOTHING).rstrip(), *wrong, ""]))
+    told = [(specification.text or NOTHING).rstrip()]
+    if config.backend == "llm" and specification.rules:
+        told += ["In literals, what the warnings bear out:", specification_text(specification.rules).rstrip()]
+    print("\n".join([*told, *wrong, ""]))
     show(summary_table(title, facts, references))
     write_atomically(out / "specification.txt", specification.text.encode())
     write_json(out / "specification.json", specification.as_json())

@@ -38,7 +38,7 @@ def summary_table(title: str, facts: Mapping[str, Any], references: Mapping[str,
         references: name to values of single rows.
     """
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column(f"after the last round, {facts['seeds']} seeds")
+    table.add_column(f"after the last round, {facts['seeds']} seed{'s' if facts['seeds'] > 1 else ''}")
     for column in ("mean", "95 % interval", *references):
         table.add_column(column, justify="right")
     for key, label in ROWS:
