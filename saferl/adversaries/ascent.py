@@ -5,7 +5,9 @@ starts anew: no perturbation is carried from one step of an episode to the next.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Protocol
 
 import torch
@@ -14,6 +16,8 @@ from torch import Tensor
 from saferl.adversaries.objectives import Objective, Situation
 from saferl.adversaries.threat import Threat
 from saferl.adversaries.victim import Victim
+
+Inside = Callable[[Tensor], Tensor]  # deltas (B, obs_dim) cut to what is allowed
 
 OPTIMIZERS = ("sign", "adam")
 TINY = 1e-3  # of eps: where a single step starts, as some objectives are flat at the true observation
@@ -126,7 +130,7 @@ class Evolution:
         seen = self.threat.shifted(situation.observations, points)
         answers = self.victim.responses(seen)
         values = torch.stack(
-            [objective(situation, rows, type(answers)(*(part[i] for part in answers))) for i, rows in enumerate(seen)]
+            [objective(situation, rows, answers.mapped(itemgetter(index))) for index, rows in enumerate(seen)]
         )
         above, below = values[1:].chunk(2)
         return values[0], ((above - below)[..., None] * cloud).mean(0) / (2 * reach)
@@ -156,8 +160,14 @@ class Ascent:
         """
         climb = self._adam if self.config.optimizer == "adam" else self._signs
         record = _Record(situation.observations)
+        limits = self.threat.limits(situation.observations)
+
+        def inside(deltas: Tensor) -> Tensor:
+            return self.threat.cut(deltas, limits)
+
         for start in range(self.config.restarts):
-            deltas = climb(objective, situation, generator, record, self._start(situation, generator, start > 0))
+            first = inside(self._start(situation, generator, start > 0))
+            deltas = climb(objective, situation, generator, record, first, inside)
             record.note(deltas, self.slopes.values(objective, situation, deltas))
         return record.deltas
 
@@ -165,13 +175,19 @@ class Ascent:
         """Next to the true observation, since the deviation's gradient is 0 there, or anywhere in the ball."""
         rows = situation.observations
         if anywhere:
-            return self.threat.allowed(rows, self.threat.random(len(rows), generator))
+            return self.threat.random(len(rows), generator)
         noise = torch.randn(rows.shape, generator=generator).to(rows.device)
         length = TINY if self.config.count == 1 else 1 / self.config.count
-        return self.threat.allowed(rows, length * self.threat.eps * self.threat.steepest(noise))
+        return length * self.threat.eps * self.threat.steepest(noise)
 
     def _signs(
-        self, objective: Objective, situation: Situation, generator: torch.Generator, record: "_Record", deltas: Tensor
+        self,
+        objective: Objective,
+        situation: Situation,
+        generator: torch.Generator,
+        record: "_Record",
+        deltas: Tensor,
+        inside: Inside,
     ) -> Tensor:
         eps, count = self.threat.eps, self.config.count
         for k in range(count):
@@ -181,11 +197,17 @@ class Ascent:
                 noise = torch.randn(deltas.shape, generator=generator).to(deltas.device)
                 gradients = gradients + math.sqrt(2 * eps / count) / (k + 2) * noise
             move = self.config.stride * eps / count * self.threat.steepest(gradients)
-            deltas = self.threat.allowed(situation.observations, deltas + move)
+            deltas = inside(deltas + move)
         return deltas
 
     def _adam(
-        self, objective: Objective, situation: Situation, generator: torch.Generator, record: "_Record", deltas: Tensor
+        self,
+        objective: Objective,
+        situation: Situation,
+        generator: torch.Generator,
+        record: "_Record",
+        deltas: Tensor,
+        inside: Inside,
     ) -> Tensor:
         point = deltas.clone()
         optimizer = torch.optim.Adam([point], lr=self.config.lr, maximize=True)
@@ -195,7 +217,7 @@ class Ascent:
             old = point.clone()
             record.note(old, values)
             optimizer.step()
-            point.copy_(self.threat.allowed(situation.observations, point))
+            point.copy_(inside(point))
             if before is not None and max((values - before).abs().max(), (point - old).abs().max()) < STILL:
                 break
             before = values

@@ -18,7 +18,7 @@ from torch import Tensor
 from saferl.adversaries.ascent import Ascent
 from saferl.adversaries.objectives import Objective, Situation
 from saferl.adversaries.threat import Threat
-from saferl.adversaries.victim import Response, Victim
+from saferl.adversaries.victim import Victim
 from saferl.policy import FeedbackPolicy
 
 Floats = NDArray[np.float32]
@@ -97,7 +97,7 @@ def situation_of(victim: Victim, threat: Threat, observations: Floats, generator
     victim.fix_noise(int(torch.randint(2**31, (), generator=generator)))
     true = torch.as_tensor(observations, dtype=torch.float32, device=threat.device)
     with torch.no_grad():
-        return Situation(true, Response(*(part.detach() for part in victim.response(true))))
+        return Situation(true, victim.response(true).mapped(Tensor.detach))
 
 
 class AttackedPolicy:

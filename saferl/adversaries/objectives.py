@@ -38,6 +38,8 @@ def deviation(situation: Situation, seen: Tensor, response: Response) -> Tensor:
     a policy without a Gaussian the squared distance of the actions.
     """
     clean = situation.clean
+    if clean.deviation is None or response.deviation is None:
+        return (response.mean - clean.mean).square().sum(-1)
     ratio = clean.deviation / response.deviation
     apart = (response.mean - clean.mean) / response.deviation
     divergence = (0.5 * (ratio.square() + apart.square() - 1) - ratio.log()).sum(-1)

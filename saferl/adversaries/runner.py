@@ -44,6 +44,7 @@ from saferl.training.run_evaluation import POINT_ROBOT, Protocol
 from saferl.training.run_folder import read_json, write_json
 
 CLEAN = "none"  # the adversary that does nothing
+WIDTH = 128  # environments side by side at most: one gradient serves them all
 PATHS = 6  # episodes whose way is kept for the picture
 # Starts of the evaluation are never those that something was fitted to.
 REFERENCE_SEED, CRITIC_SEED, LEARNING_SEED = 10_000_000, 20_000_000, 30_000_000
@@ -103,7 +104,7 @@ class Comparison:
             episodes=config.episodes,
             seed=config.seed,
             cost_limits=config.limits,
-            num_envs=config.num_envs,
+            num_envs=config.num_envs or (WIDTH if config.vectorization == "sync" else None),
             vectorization=config.vectorization,
             env_kwargs=config.env_kwargs,
         )

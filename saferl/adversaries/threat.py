@@ -132,20 +132,26 @@ class Threat:
         """observations + scale * deltas, (..., obs_dim), with gradient and without a check of the deltas."""
         return observations + self.units.scale * deltas
 
-    def allowed(self, observations: Tensor, deltas: Tensor) -> Tensor:
-        """The deltas (B, obs_dim) cut to what is allowed at ``observations`` (B, obs_dim).
+    def limits(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Least and greatest delta (B, obs_dim) of each entry at ``observations`` (B, obs_dim).
 
-        First to the ball (linf: each entry; l2: by length), then so that what is normalised stays within +-clip, which
-        only shortens.
+        What is normalised stays within +-clip; linf: the deltas within +-eps too.
         """
-        if self.norm == "linf":
-            inside = deltas.clamp(-self.eps, self.eps)
-        else:
-            length = deltas.norm(dim=-1, keepdim=True)
-            inside = deltas * (self.eps / length.clamp(min=max(self.eps, 1e-30)))
         here, clip = self.units.normalised(observations), self.units.normaliser.clip
         low, high = (-clip - here).clamp(max=0), (clip - here).clamp(min=0)
-        return torch.where(self.units.varies, torch.maximum(torch.minimum(inside, high), low), 0.0)
+        if self.norm == "linf":
+            low, high = low.clamp(min=-self.eps), high.clamp(max=self.eps)
+        return low * self.units.varies, high * self.units.varies
+
+    def cut(self, deltas: Tensor, limits: tuple[Tensor, Tensor]) -> Tensor:
+        """The deltas (B, obs_dim) inside the ball and inside ``limits``: l2 by length first, then each entry.
+
+        The entries' limits hold 0, so that they only shorten.
+        """
+        if self.norm == "l2":
+            length = deltas.norm(dim=-1, keepdim=True)
+            deltas = deltas * (self.eps / length.clamp(min=max(self.eps, 1e-30)))
+        return deltas.clamp(*limits)
 
     def seen(self, observations: NDArray[np.float32], deltas: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the victim sees (B, obs_dim) in place of ``observations`` under ``deltas`` (B, obs_dim).
@@ -160,7 +166,7 @@ class Threat:
         if not np.isfinite(deltas).all():
             raise ValueError("the adversary gave a perturbation that is NaN or infinite.")
         true = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
-        cut = self.allowed(true, torch.as_tensor(deltas, dtype=torch.float32, device=self.device))
+        cut = self.cut(torch.as_tensor(deltas, dtype=torch.float32, device=self.device), self.limits(true))
         seen = torch.where(cut == 0, true, self.shifted(true, cut))
         return seen.cpu().numpy()
 

@@ -20,7 +20,12 @@ class Response(NamedTuple):
 
     actions: Tensor  # (B, act_dim) in the box; gradients pass a clip to the box as if it were not there
     mean: Tensor  # (B, act_dim) of the policy's Gaussian, before a clip or tanh; without a Gaussian the actions
-    deviation: Tensor  # (B, act_dim) of the same; without a Gaussian 1
+    deviation: Tensor | None = None  # (B, act_dim) of the same; None without a Gaussian
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> "Response":
+        """``function`` of each field."""
+        deviation = None if self.deviation is None else function(self.deviation)
+        return Response(function(self.actions), function(self.mean), deviation)
 
 
 class ActionBox:
@@ -38,17 +43,18 @@ class ActionBox:
             raise ValueError(f"attacks need a bounded box of actions; got {self.low.tolist()} to {self.high.tolist()}.")
         self.centre = torch.as_tensor((self.low + self.high) / 2, device=device)
         self.half = torch.as_tensor((self.high - self.low) / 2, device=device)  # one unit of [-1, 1]
+        self._is_unit = bool((self.low == -1).all() and (self.high == 1).all())
 
     def to_unit(self, actions: Tensor) -> Tensor:
         """Actions (..., act_dim) of the environment in units of the box."""
-        return (actions - self.centre) / self.half
+        return actions if self._is_unit else (actions - self.centre) / self.half
 
     def from_unit(self, actions: Tensor) -> Tensor:
         """The opposite of ``to_unit``."""
         return self.centre + self.half * actions
 
 
-Respond = Callable[[Tensor, torch.Generator], Response]  # observations (B, obs_dim), the source of the policy's noise
+Respond = Callable[[Tensor, int], Response]  # observations (B, obs_dim), the seed of the policy's noise if it has any
 
 
 class Victim:
@@ -84,7 +90,7 @@ class Victim:
         self.box = ActionBox(low, high, self.device)
         self.queries = 0
         self._respond = respond
-        self._noise, self._noise_seed = torch.Generator(self.device), 0
+        self._noise_seed = 0
 
     @property
     def act_dim(self) -> int:
@@ -115,19 +121,24 @@ class Victim:
     def response(self, observations: Tensor) -> Response:
         """What the policy would do if it saw these (B, obs_dim): B as when it acts, if it remembers."""
         if self._respond is not None:
-            return self._respond(observations, self._noise.manual_seed(self._noise_seed))
+            return self._respond(observations, self._noise_seed)
         self.queries += len(observations)
         answer = np.asarray(self.policy.act(observations.detach().cpu().numpy()), np.float32)
         actions = self.box.to_unit(torch.as_tensor(answer, device=self.device)).clamp(-1, 1)
-        return Response(actions, actions, torch.ones_like(actions))
+        return Response(actions, actions)
 
     def responses(self, observations: Tensor) -> Response:
         """The same for (M, B, obs_dim), fields (M, B, act_dim): in one batch if the policy has no memory."""
         if self.remembers or self.white_box:
             answers = [self.response(rows) for rows in observations]
-            return Response(*(torch.stack(parts) for parts in zip(*answers, strict=True)))
-        flat = self.response(observations.flatten(0, 1))
-        return Response(*(part.unflatten(0, observations.shape[:2]) for part in flat))
+            deviations = [each.deviation for each in answers if each.deviation is not None]
+            return Response(
+                torch.stack([each.actions for each in answers]),
+                torch.stack([each.mean for each in answers]),
+                torch.stack(deviations) if deviations else None,
+            )
+        shape = observations.shape[:2]
+        return self.response(observations.flatten(0, 1)).mapped(lambda part: part.unflatten(0, shape))
 
 
 def clipped(actions: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Policies with gradients: what SB3 networks, kept PPO actors and saferl's agents would do if they saw something else.
 
-Every ``of_...`` returns a ``Respond``: from observations (B, obs_dim) and the source of the policy's noise to a
+Every ``of_...`` returns a ``Respond``: from observations (B, obs_dim) and the seed of the policy's noise to a
 ``Response`` with gradients, without a trace in the policy's memory.
 """
 
@@ -43,15 +43,15 @@ def of_actor(actor: SB3Actor, normaliser: Normaliser | None = None) -> Respond:
     device = actor.get_buffer("low").device
     box = ActionBox(actor.get_buffer("low").cpu().numpy(), actor.get_buffer("high").cpu().numpy(), device)
     units = None if normaliser is None else Units(normaliser, device)
-    deviation = torch.ones_like(box.half) if actor.deviation is None else actor.deviation.to(device) / box.half
+    deviation = None if actor.deviation is None else actor.deviation.to(device) / box.half
     layers = actor.layers.requires_grad_(False)
 
-    def respond(observations: Tensor, generator: torch.Generator) -> Response:
+    def respond(observations: Tensor, seed: int) -> Response:
         output = layers(observations if units is None else units.features(observations))
         if actor.squashed:
-            return Response(output.tanh(), output, torch.ones_like(output))
+            return Response(output.tanh(), output)
         mean = box.to_unit(output)
-        return Response(clipped(mean), mean, deviation.expand_as(mean))
+        return Response(clipped(mean), mean, None if deviation is None else deviation.expand_as(mean))
 
     return respond
 
@@ -60,9 +60,9 @@ def of_module(network: nn.Module, box: ActionBox) -> Respond:
     """A network from observations (B, obs_dim) to actions (B, act_dim) in the environment's units, cut to the box."""
     network.requires_grad_(False)
 
-    def respond(observations: Tensor, generator: torch.Generator) -> Response:
+    def respond(observations: Tensor, seed: int) -> Response:
         mean = box.to_unit(network(observations))
-        return Response(clipped(mean), mean, torch.ones_like(mean))
+        return Response(clipped(mean), mean)
 
     return respond
 
@@ -80,7 +80,7 @@ def of_model(model: BaseAlgorithm) -> Respond:
     policy.requires_grad_(False).set_training_mode(False)
     if isinstance(policy, ActorCriticPolicy):
 
-        def gaussian(observations: Tensor, generator: torch.Generator) -> Response:
+        def gaussian(observations: Tensor, seed: int) -> Response:
             distribution: Any = policy.get_distribution(observations).distribution
             mean = box.to_unit(distribution.mean)
             return Response(clipped(mean), mean, distribution.stddev / box.half)
@@ -89,16 +89,16 @@ def of_model(model: BaseAlgorithm) -> Respond:
     actor = getattr(policy, "actor", None)
     if isinstance(actor, SACActor):
 
-        def squashed(observations: Tensor, generator: torch.Generator) -> Response:
+        def squashed(observations: Tensor, seed: int) -> Response:
             mean, log_std, _ = actor.get_action_dist_params(observations)
             return Response(mean.tanh(), mean, log_std.exp())
 
         return squashed
     if isinstance(actor, TD3Actor):
 
-        def deterministic(observations: Tensor, generator: torch.Generator) -> Response:
+        def deterministic(observations: Tensor, seed: int) -> Response:
             actions = actor(observations)
-            return Response(actions, actions, torch.ones_like(actions))
+            return Response(actions, actions)
 
         return deterministic
     raise ValueError(f"gradients of {type(model).__name__} are not known here; use black_box=true.")
@@ -113,10 +113,11 @@ def of_agent(agent: Agent, policy: Policy, cost_limit: float | None = None) -> R
         cost_limit: that the policy was asked to keep; None: that of its settings.
     """
     agent.requires_grad_(False)
+    noise = torch.Generator(agent.device)
 
-    def respond(observations: Tensor, generator: torch.Generator) -> Response:
-        actions = _agent_actions(agent, policy, cost_limit, observations, generator)
-        return Response(actions, actions, torch.ones_like(actions))
+    def respond(observations: Tensor, seed: int) -> Response:
+        actions = _agent_actions(agent, policy, cost_limit, observations, noise.manual_seed(seed))
+        return Response(actions, actions)
 
     return respond
 

@@ -95,7 +95,7 @@ def test_stronger_with_eps():
 
     def respond(rows, noise):
         mean = (rows @ hidden.T).tanh() @ out.T
-        return Response(mean, mean, torch.ones_like(mean))
+        return Response(mean, mean)
 
     one = np.ones(2, np.float32)
     victim = Victim(CallablePolicy(lambda rows: rows[:, :2]), 4, -one, one, "net", respond)

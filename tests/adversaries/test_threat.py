@@ -45,7 +45,7 @@ def test_short_perturbations_pass_as_they_are():
 def test_l2_cuts_by_length_and_keeps_the_direction():
     ball = threat(3, 0.5, "l2")
     deltas = torch.tensor([[3.0, 4.0, 0.0], [0.1, 0.1, 0.1]])
-    cut = ball.allowed(torch.as_tensor(observations(2, 3)), deltas)
+    cut = ball.cut(deltas, ball.limits(torch.as_tensor(observations(2, 3))))
     np.testing.assert_allclose(cut.numpy(), [[0.3, 0.4, 0.0], [0.1, 0.1, 0.1]], rtol=1e-5)
 
 

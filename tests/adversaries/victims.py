@@ -36,7 +36,7 @@ def linear_victim(weights, limit=1e6, white_box=True):
 
     def respond(rows, generator):
         mean = rows @ matrix.T
-        return Response(clipped(mean), mean, torch.ones_like(mean))
+        return Response(clipped(mean), mean)
 
     def act(rows):
         return limit * np.asarray(rows) @ matrix.numpy().T
