@@ -194,7 +194,7 @@ def test_a_run_is_certified_in_its_folder_and_shows_its_parts(run, tmp_path, cap
 
 def test_an_agents_candidates_are_tuned(tmp_path, capsys):
     folder = trained(tmp_path, "steps=5", agent=FISOR)
-    words = [f"policy={folder}", "env=point_robot", "event_rate=0.99", "episodes=8", "seed=0", "delta=0.5"]
+    words = [f"policy={folder}", "env=point_robot", "event_rate=0.99", "episodes=4", "seed=0", "delta=0.5"]
     main([*words, "tune=candidates", "values=[1,3]"])
     path = folder / "certify"
     record = path / "certificate.json" if (path / "certificate.json").exists() else path / "candidates.json"

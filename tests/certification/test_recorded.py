@@ -23,7 +23,7 @@ TRUTH = 2 * coins.rate(0.5, noise=0.3)  # mean cost of an episode of the policy 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "recorded.hdf5"
-    save_hdf5(coins.recorded(6_000, seed=0), path)
+    save_hdf5(coins.recorded(3_000, seed=0), path)
     return path
 
 
@@ -41,7 +41,7 @@ def certified(folder, *words):
 
 def test_every_episode_is_in_one_half(data, folder):
     everything, first, second = (load_hdf5(each) for each in (data, folder / "candidate.hdf5", folder / "test.hdf5"))
-    assert first.n_episodes == second.n_episodes == 3_000
+    assert first.n_episodes == second.n_episodes == 1_500
     both = np.sort(np.concatenate([first.actions, second.actions]), axis=0)
     np.testing.assert_array_equal(both, np.sort(everything.actions, axis=0))
 
