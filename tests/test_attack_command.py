@@ -13,7 +13,7 @@ from saferl.attack import main
 from saferl.evaluation.rollout import episode_seeds, rollout
 from saferl.policy import CallablePolicy
 from tests.adversaries.shown import SHOWN
-from tests.training.small import trained
+from tests.training.small import BC, FISOR, trained
 
 torch.manual_seed(0)
 network = nn.Sequential(nn.Linear(11, 16), nn.Tanh(), nn.Linear(16, 2))
@@ -21,10 +21,12 @@ with torch.no_grad():
     network[2].weight.mul_(4)
 
 SMALL = [
-    "env=point_robot", "episodes=4", "reference_episodes=3", "critics.episodes=3", "critics.updates=20",
+    "env=point_robot", "env_kwargs={start:feasible,max_episode_steps:25}", "episodes=4", "reference_episodes=3",
+    "critics.episodes=3", "critics.updates=20",
     "critics.hidden=8", "learned.steps=64", "learned.envs=2", "learned.rollout=16", "learned.epochs=1",
     "learned.width=8", "ascent.steps=2", "queries.directions=2",
 ]  # fmt: skip
+KWARGS = {"start": "feasible", "max_episode_steps": 25}
 NETWORK = [f"victim={__name__}:network", *SMALL]
 
 
@@ -67,7 +69,7 @@ def test_all_adversaries_are_compared_on_the_same_starts(tmp_path, capsys):
     assert "fitted: 20 updates on 3 noisy episodes" in page
     assert "goes_left" in json.dumps(results[0]["target"])
     # The clean row is what an evaluation without any adversary gives.
-    clean = rollout(CallablePolicy(function), "point_robot", episode_seeds(0, 4), env_kwargs={"start": "feasible"})
+    clean = rollout(CallablePolicy(function), "point_robot", episode_seeds(0, 4), env_kwargs=KWARGS)
     np.testing.assert_allclose(results[0]["per_episode"]["returns"], clean.returns, atol=1e-5)
     np.testing.assert_array_equal(results[0]["per_episode"]["costs"], clean.costs)
 
@@ -111,13 +113,24 @@ def test_a_function_is_attacked_by_questions_which_are_counted(tmp_path, capsys)
     assert re.search(r"pgd, eps 0.2\s.*\s12\s", text)
 
 
-def test_a_run_is_attacked_where_it_was_trained(tmp_path, capsys):
-    run = trained(tmp_path, "steps=30")
+CDT = ["agent=cdt", "agent.hidden=16", "agent.layers=1", "agent.heads=2", "agent.batch_size=16", "agent.context=4"]
+
+
+@pytest.mark.parametrize(("name", "agent"), [("bc", BC), ("fisor_small", FISOR), ("cdt", CDT)])
+def test_a_run_is_attacked_where_it_was_trained_and_a_vanishing_attack_changes_nothing(name, agent, tmp_path, capsys):
+    """So questions to a policy with noise or a memory leave both as they were, resets of rows included."""
+    run = trained(tmp_path, "steps=10", "eval_episodes=0", agent=agent)
     capsys.readouterr()
-    words = [f"victim={run}", *SMALL[1:], "adversary=fgsm", "eps=0.2", f"out={tmp_path / 'attacks'}"]
+    words = [
+        f"victim={run}", *SMALL[1:], "adversary=pgd", "eps=[1e-7,0.3]", "num_envs=2", f"out={tmp_path / 'attacks'}",
+    ]  # fmt: skip
     assert main(words) == 0
-    assert "bc on point_robot" in capsys.readouterr().out
-    assert folder_of(tmp_path / "attacks").parent.name == "attack-bc"
+    assert f"{name} (" in capsys.readouterr().out
+    folder = folder_of(tmp_path / "attacks")
+    assert folder.parent.name == f"attack-{name}"
+    clean, vanishing, real = (each["per_episode"]["returns"] for each in read(folder))
+    np.testing.assert_allclose(vanishing, clean, atol=1e-3)
+    assert np.abs(np.subtract(real, clean)).max() > 2e-3
 
 
 weighted = nn.Linear(2, 1, bias=False)
@@ -128,7 +141,7 @@ with torch.no_grad():
 def test_with_fitted_critics_attacks_come_close_to_what_is_best(tmp_path):
     """a = s_0 - s_1 / 2 of s uniform on [-1, 1]^2; the reward is a, the cost a^2."""
     words = [
-        f"victim={__name__}:weighted", f"env={SHOWN}", "episodes=100", "reference_episodes=300", "critics.episodes=400",
+        f"victim={__name__}:weighted", f"env={SHOWN}", "episodes=60", "reference_episodes=200", "critics.episodes=300",
         "critics.updates=300", "critics.hidden=16", "critics.lr=0.005", "critics.noise=1", "adversary=[random,q,mr,mc]",
         "eps=0.5", f"out={tmp_path}",
     ]  # fmt: skip

@@ -101,6 +101,8 @@ def robot_paths(results: Sequence[Facts], path: Path, title: str) -> None:
         axes.set_ylim(-ARENA - 0.2, ARENA + 0.2)
         axes.set_aspect("equal")
         axes.set_title(f"{each['adversary']}, eps {each['eps']:g}", fontsize=9)
+        axes.set_xlabel("x (m)", fontsize=8)
+        axes.set_ylabel("y (m)", fontsize=8)
     for axes in figure.axes[len(last) :]:
         axes.remove()
     save_figure(figure, path, title)

@@ -160,7 +160,7 @@ def _kept(word: str, space: Space, normaliser: Normaliser | None) -> Victim:
     policy = KeptActor(Path(word))
     try:
         arrays = load_file(word)
-        own = Normaliser.from_variance(arrays["observations.mean"], arrays["observations.var"], f"{word}'s own")
+        own = Normaliser.from_variance(arrays["observations.mean"], arrays["observations.var"], f"kept with {word}")
         prefix = "policy.mlp_extractor.policy_net."
         places = sorted({int(key.removeprefix(prefix).split(".")[0]) for key in arrays if key.startswith(prefix)})
         names = [f"{prefix}{place}" for place in places] + ["policy.action_net"]

@@ -200,8 +200,14 @@ class Comparison:
             facts["target"] = {"name": self.config.target, "rate": float(reached.mean()), "low": low, "high": high}
             facts["per_episode"]["target"] = reached.tolist()
         if full_id(self.env_id) == POINT_ROBOT:
-            facts["paths"] = _paths(trajectories)
+            shown = self._shown(trajectories) if name == CLEAN else read_json(self._path(CLEAN, 0.0))["shown"]
+            facts |= {"shown": shown, "paths": [_path(trajectories[index]) for index in shown]}
         return facts
+
+    def _shown(self, clean: Sequence[Trajectory]) -> list[int]:
+        """The episodes whose way is drawn: the longest clean ones, where there is most to see."""
+        lengths = np.array([len(each) for each in clean])
+        return sorted(np.argsort(-lengths, kind="stable")[:PATHS].tolist())
 
     def _attack(self, name: str, threat: Threat, prepared: Prepared, label: str) -> Attack:
         if name == CLEAN:
@@ -223,6 +229,6 @@ class Comparison:
         return load_adversary(path, threat, turn)
 
 
-def _paths(episodes: Sequence[Trajectory]) -> list[list[list[float]]]:
-    """Positions of PointRobot in the first few episodes, to a millimetre."""
-    return [np.round(each.observations[:, :2].astype(float), 3).tolist() for each in episodes[:PATHS]]
+def _path(episode: Trajectory) -> list[list[float]]:
+    """Positions of PointRobot, to a millimetre."""
+    return np.round(episode.observations[:, :2].astype(float), 3).tolist()
