@@ -119,7 +119,7 @@ CDT = ["agent=cdt", "agent.hidden=16", "agent.layers=1", "agent.heads=2", "agent
 @pytest.mark.parametrize(("name", "agent"), [("bc", BC), ("fisor_small", FISOR), ("cdt", CDT)])
 def test_a_run_is_attacked_where_it_was_trained_and_a_vanishing_attack_changes_nothing(name, agent, tmp_path, capsys):
     """So questions to a policy with noise or a memory leave both as they were, resets of rows included."""
-    run = trained(tmp_path, "steps=10", "eval_episodes=0", agent=agent)
+    run = trained(tmp_path, "steps=10", agent=agent)
     capsys.readouterr()
     words = [
         f"victim={run}", *SMALL[1:], "adversary=pgd", "eps=[1e-7,0.3]", "num_envs=2", f"out={tmp_path / 'attacks'}",
