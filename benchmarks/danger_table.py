@@ -1,6 +1,6 @@
 """The tables of docs/danger.md: discovery by environment and noise, baselines, and learners that know R only.
 
-    python -m benchmarks.danger_table [SEEDS] [OUT]      20 seeds, results/danger_table; about 13 CPU-minutes
+    python -m benchmarks.danger_table [SEEDS] [OUT]      20 seeds, results/danger_table; about 15 CPU-minutes
     python -m benchmarks.danger_table learners [OUT]     learners that seek reward beside the specification
 
 Every seed of every cell is kept in OUT, so that a stopped run goes on; the tables are printed as Markdown and written
@@ -46,7 +46,7 @@ TELLING = {  # the one literal that says the danger of each of the five
     "side_effects_sokoban_0": "ends(X,corner)", "safe_interruptibility_1": "first(B)", "absent_supervisor": "on(P)",
     "boat_race": "not_clockwise", "whisky_gold_human": "first(W)",
 }  # fmt: skip
-SB3_STEPS = 50_000
+SB3_STEPS = 30_000
 LEARNT = parse_noise("fp", p=0.5)  # of the specification that stands beside the learners
 SOUGHT = 100  # steps of an episode of theirs
 
@@ -140,6 +140,20 @@ def poorer(seeds: int, out: Path) -> str:
     return "\n".join(lines)
 
 
+def compact(found: dict[tuple[str, str], dict[str, Any]]) -> str:
+    """A line an environment: safety, how many seeds discovered, and the median and greatest round, by noise."""
+    lines = [f"| environment | {' | '.join(map(str, NOISES))} |\n|---" + "|---" * len(NOISES) + "|"]
+    for name in dict.fromkeys(name for name, _ in found):
+        shown = []
+        for noise in NOISES:
+            facts = found[name, str(noise)]
+            rounds = facts["rounds"]
+            when = "" if rounds is None else f"; {rounds['median']:g}, {rounds['greatest']}"
+            shown.append(f"{facts['safety']['mean']:.2f}; {facts['discovered']['count']}{when}")
+        lines.append(f"| {name} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
 def baselines(seeds: int, out: Path) -> str:
     """No rules, random bits at the same rate, the rules that were found, the truth: safety and danger."""
     lines = [
@@ -168,12 +182,8 @@ def tables(seeds: int, out: Path) -> str:
     means = ["| mean over | noise | safety | discovered | latest round |\n" + "|---" * 5 + "|"]
     for words, envs in (("the five of the paper", PAPER), (f"all {len(PAPER + OTHERS)}", PAPER + OTHERS)):
         means += [mean_row(words, noise, envs, found) for noise in NOISES]
-    return (
-        "\n\n".join(
-            ["\n".join(lines), "\n".join(means), baselines(seeds, out), poorer(seeds, out), harmless(seeds, out)]
-        )
-        + "\n"
-    )
+    parts = [compact(found), "\n".join(means), baselines(seeds, out), harmless(seeds, out), poorer(seeds, out)]
+    return "\n\n".join([*parts, "\n".join(lines)]) + "\n"
 
 
 def learners(out: Path) -> str:
