@@ -60,14 +60,15 @@ def attack_tables(results: Sequence[Facts], title: str) -> list[Table]:
     )
     second = Table(title="against the clean victim, paired by start", box=box.SIMPLE_HEAD, title_justify="left")
     second.add_column("adversary")
-    columns = ["reward kept", "cost added", "target reached", "questions / step", "attacked / s"]
+    columns = ["reward kept", "return added", "cost added", "target reached", "questions / step", "attacked / s"]
     shown = [name for name in columns if _worth_showing(name, results)]
     for name in shown:
         second.add_column(name, justify="right")
     for each in results[1:]:
         cells = {
             "reward kept": _share(reward_kept(each, clean)),
-            "cost added": _difference(each, clean),
+            "return added": _difference(each, clean, "returns"),
+            "cost added": _difference(each, clean, "costs"),
             "target reached": _rate(each.get("target")),
             "questions / step": f"{each['queries'] / max(each['attacked_observations'], 1):.0f}",
             "attacked / s": f"{each['attacked_observations'] / max(each['seconds']['adversary'], 1e-9):,.0f}",
@@ -79,6 +80,8 @@ def attack_tables(results: Sequence[Facts], title: str) -> list[Table]:
 def _worth_showing(column: str, results: Sequence[Facts]) -> bool:
     if column == "target reached":
         return "target" in results[0]
+    if column in ("reward kept", "return added"):
+        return (column == "reward kept") == (reward_kept(results[1], results[0]) is not None)
     return column != "questions / step" or any(each["queries"] for each in results)
 
 
@@ -88,8 +91,8 @@ def _share(kept: tuple[float, float, float] | None) -> str:
     return f"{100 * kept[0]:.0f} %\n[{100 * kept[1]:.0f}, {100 * kept[2]:.0f}]"
 
 
-def _difference(attacked: Facts, clean: Facts) -> str:
-    each = paired_difference(attacked["per_episode"]["costs"], clean["per_episode"]["costs"])
+def _difference(attacked: Facts, clean: Facts, key: str) -> str:
+    each = paired_difference(attacked["per_episode"][key], clean["per_episode"][key])
     return f"{each.mean:+.3g}\n[{each.low:.3g}, {each.high:.3g}]"
 
 

@@ -84,6 +84,13 @@ def test_tables_and_page_hold_every_adversary(tmp_path):
     assert "l-infinity" in page
 
 
+def test_where_no_share_can_be_kept_the_difference_is_shown():
+    poor = [each | {"per_episode": {**each["per_episode"], "returns": [-1.0] * 20}} for each in results()[:1]]
+    text = as_text(*attack_tables([*poor, facts("mc", 0.1, [-3.0] * 20, [0] * 20)], "made up"))
+    assert "reward kept" not in text
+    assert re.search(r"mc, eps 0.1\s+-2\s+\+0\s", text)
+
+
 def test_pictures_are_drawn(tmp_path):
     eps_curves(results(), tmp_path / "curves.png", "made up")
     path = [[0.0, 0.0], [1.0, 1.0], [1.5, 2.0]]
