@@ -25,6 +25,7 @@ from saferl.policy import FeedbackPolicy
 
 Critic = Callable[[Tensor, Tensor], Tensor]  # observations (B, obs_dim), actions (B, act_dim) in [-1, 1] -> (B,)
 REWARD, COST = slice(0, 2), slice(2, 4)  # members of the ensemble
+STEPS = 10_000  # that critics are fitted to, about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +33,14 @@ class CriticConfig:
     """How critics are fitted."""
 
     source: str = "auto"  # auto: the victim's own Q_r and Q_c where it brings them; fit: always fitted
-    episodes: int = 40  # rolled out with noise
-    noise: float = 0.3  # mean of the noise's standard deviation, which is drawn anew at each step, in [-1, 1] units
+    episodes: int | None = None  # rolled out with noise; None: about 10,000 steps, in 20 to 200 episodes
+    noise: float = 0.6  # mean of the noise's standard deviation, which is drawn anew at each step, in [-1, 1] units
     updates: int = 2_000
     batch: int = 256
     hidden: int = 128
-    lr: float = 1e-3
+    lr: float = 3e-4
     discount: float = 0.99
-    target_rate: float = 0.005
+    target_rate: float = 0.05  # of the target copies: high, since the policy that is valued stands still
     robust_radius: float = 0.2  # robust Sarsa: change of the action, in [-1, 1] units, that Q should not notice
     robust_weight: float = 1.0
 
@@ -47,7 +48,7 @@ class CriticConfig:
         if self.source not in ("auto", "fit"):
             raise ValueError(f"critics.source must be auto or fit; got {self.source!r}.")
         for key in ("episodes", "updates", "batch", "hidden"):
-            if getattr(self, key) < 1:
+            if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise ValueError(f"critics.{key} must be >= 1; got {getattr(self, key)}.")
         for key in ("noise", "lr", "target_rate", "robust_radius"):
             if not 0 < getattr(self, key) < float("inf"):
@@ -56,6 +57,10 @@ class CriticConfig:
             raise ValueError(f"critics.discount must be in [0, 1); got {self.discount}.")
         if not self.robust_weight >= 0:
             raise ValueError(f"critics.robust_weight must be >= 0; got {self.robust_weight}.")
+
+    def episodes_of(self, length: float) -> int:
+        """How many episodes to roll out if one has ``length`` steps on average."""
+        return self.episodes if self.episodes is not None else int(min(max(round(STEPS / length), 20), 200))
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,12 @@ GOALS = ("reward", "cost")  # what a learned adversary lowers or raises
 class LearnedConfig:
     """PPO's settings for learned adversaries, see Stable-Baselines3."""
 
-    steps: int = 50_000  # of the environment
+    steps: int = 100_000  # of the environment
     envs: int = 16  # stepped together
     rollout: int = 128  # steps of each between two updates
     batch: int = 256
     epochs: int = 10
-    lr: float = 3e-4
+    lr: float = 1e-3
     clip: float = 0.2
     entropy: float = 0.0
     discount: float = 0.99

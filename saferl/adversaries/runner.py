@@ -122,7 +122,8 @@ class Comparison:
         about: Facts = {"units": normaliser.source, "constant_dimensions": int((normaliser.scale == 0).sum())}
         means = Means(victim=self.victim, objective=config.objective, ascent=config.ascent, queries=config.queries)
         if asked:
-            critics = self._critics(protocol, units, any(needs_fit(name, chosen) for name in names))
+            length = float(np.mean([len(each) for each in reference]))
+            critics = self._critics(protocol, units, length, any(needs_fit(name, chosen) for name in names))
             discount = config.critics.discount
             about["critics"] = critics.source
             about["critics_agreement"] = agreement(critics, reference, self.victim, discount)
@@ -136,13 +137,14 @@ class Comparison:
         replace(protocol, episodes=count, seed=seed).run(self.victim.policy, self.env_id, recorder)
         return recorder.trajectories()
 
-    def _critics(self, protocol: Protocol, units: Units, fit: bool) -> Critics:
-        """The victim's own where it brings them and they are wanted, else fitted ones."""
+    def _critics(self, protocol: Protocol, units: Units, length: float, fit: bool) -> Critics:
+        """The victim's own where it brings them and they are wanted, else fitted ones; ``length`` of an episode."""
         own = self.victim.critics if self.config.critics.source == "auto" else None
         if own is not None and not fit:
             return own
         settings, seed = self.config.critics, self.config.seed + CRITIC_SEED
-        source = f"fitted: {settings.updates} updates on {settings.episodes} noisy episodes of the victim"
+        count = settings.episodes_of(length)
+        source = f"fitted: {settings.updates} updates on {count} noisy episodes of the victim"
         path = self.folder / "critics.safetensors"
         if path.exists():
             network = FittedCritics(units, self.victim.act_dim, settings.hidden)
@@ -152,7 +154,7 @@ class Comparison:
             self._tell(0.1, "noisy episodes of the victim")
             noisy = NoisyPolicy(self.victim, settings.noise)
             recorder = Recorder(lambda: noisy.own)
-            replace(protocol, episodes=settings.episodes, seed=seed).run(noisy, self.env_id, recorder)
+            replace(protocol, episodes=count, seed=seed).run(noisy, self.env_id, recorder)
             data = transitions(recorder.trajectories(), self.victim, settings.discount)
             smooth = any(needs_robust(name, self.config.objective) for name in self.config.adversaries)
 

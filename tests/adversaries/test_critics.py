@@ -199,3 +199,9 @@ def test_the_quality_of_critics_is_a_rank_correlation_with_what_came(fitted):
     found = agreement(exact, [episode], victim, discount=0.0)
     assert found["reward"] == pytest.approx(1)
     assert np.isnan(found["cost"])  # no cost, so no order
+
+
+def test_about_ten_thousand_steps_are_rolled_out_unless_told_otherwise():
+    lengths = {20.0: 200, 100.0: 100, 300.0: 33, 1000.0: 20}
+    assert {length: CriticConfig().episodes_of(length) for length in lengths} == lengths
+    assert CriticConfig(episodes=7).episodes_of(100.0) == 7
