@@ -260,13 +260,23 @@ def test_the_policy_says_what_the_network_says_of_its_history():
         policy.observe(rewards[step], costs[step])
 
 
+@pytest.fixture
+def one_thread():
+    """Rounding depends on the threads, and a training this short may end elsewhere by it: see docs/agents.md."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_one_training_comes_near_the_optimum_at_two_limits():
     agent = make(12, 1, hidden=32, layers=2, lr=2e-3, warmup=50, episode_length=10)
     train(agent, ROAD.dataset(), updates=600)
     returns = []
     for limit in (2, 4):
         reward, cost = ROAD.rollout_value(agent.policy(cost_limit=limit), 2000)
-        assert ROAD.shortfall(reward, limit) <= 0.25
+        assert ROAD.shortfall(reward, limit) <= 0.2
         assert cost <= limit + 0.25
         returns.append(reward)
     assert returns[1] > returns[0] + 1  # more limit, more return
