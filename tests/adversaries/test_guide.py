@@ -1,0 +1,47 @@
+"""docs/attacks.md, conf/attack.yaml and the code say the same."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import saferl.adversaries.config as config_module
+from saferl.adversaries.catalogue import ADVERSARIES
+from saferl.adversaries.config import SECTIONS, AttackConfig, parse_attack
+from saferl.attack import main
+from saferl.command_line import check_flags, composed
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "attacks.md").read_text(encoding="utf-8").replace("\\\n", "")
+COMMANDS = [
+    line for line in re.findall(r"^python -m saferl\.attack (.*)$", GUIDE, re.MULTILINE) if "resume" not in line
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_the_guide_is_understood(line):
+    flags = check_flags(line.replace("'", "").split())
+    parse_attack(OmegaConf.to_container(composed("attack", flags.overrides)))
+
+
+def test_the_guide_names_every_adversary():
+    table = GUIDE.split("## Adversaries")[1].split("Critics are asked")[0]
+    assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*)\|", table, re.MULTILINE)))) == set(ADVERSARIES)
+
+
+def test_the_settings_file_holds_the_defaults_of_the_code():
+    shown = OmegaConf.to_container(composed("attack", ["victim=x"]))
+    shown.pop("resume")
+    own = parse_attack({"victim": "x"})
+    assert config_module.plain(parse_attack(shown)) == config_module.plain(own)
+    assert set(shown) == {field.name for field in dataclasses.fields(AttackConfig)}
+    for name, kind in SECTIONS.items():
+        assert set(shown[name]) == {field.name for field in dataclasses.fields(kind)}
+
+
+def test_help_names_every_adversary(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(re.search(rf"^\s+{name}\s+\w", text, re.MULTILINE) for name in ADVERSARIES)
