@@ -24,7 +24,7 @@ from saferl.policy import CallablePolicy
 
 UNITS = Units(Normaliser(np.zeros(1, np.float32), np.full(1, 0.5, np.float32), "made up"))
 DISCOUNT = 0.8
-CONFIG = CriticConfig(updates=300, hidden=32, batch=128, discount=DISCOUNT, target_rate=0.05, lr=5e-3)
+CONFIG = CriticConfig(updates=220, hidden=32, batch=128, discount=DISCOUNT, target_rate=0.05, lr=5e-3)
 
 
 def made_up(count=4_000, seed=0):

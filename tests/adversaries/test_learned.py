@@ -107,7 +107,7 @@ def test_the_process_is_the_victims_episode_under_the_perturbation(goal):
 
 
 WEIGHTS = np.array([[1.0, -0.5]], np.float32)
-QUICK = LearnedConfig(steps=4_000, envs=8, rollout=32, batch=64, epochs=10, lr=3e-3, width=16, discount=0.0)
+QUICK = LearnedConfig(steps=3_000, envs=8, rollout=32, batch=64, epochs=10, lr=3e-3, width=16, discount=0.0)
 
 
 @pytest.mark.parametrize(("kind", "goal"), [("shift", "reward"), ("direction", "reward"), ("direction", "cost")])
