@@ -10,12 +10,15 @@ ARGS ?= -m seed=0,1,2
 train: $(VENV)/.installed
 	$(PY) -m saferl.train $(ARGS)
 
+# A process per core with one thread each; a file's tests stay together, since they share what was trained for them.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
+
 test: $(VENV)/.installed-dev
-	$(PY) -m pytest
+	$(PYTEST)
 
 # Also the tests that take minutes.
 test-all: $(VENV)/.installed-dev
-	$(PY) -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
