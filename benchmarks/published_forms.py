@@ -1,9 +1,10 @@
 """Corrected against published forms of the offline agents: the same data, seeds and settings, side by side.
 
-Trains each agent in both forms on PointCircle1 for the cost limit 20 and writes docs/images/published_forms.png and the
-table of docs/published_forms.md to standard output. Data first, see docs/collecting.md.
+Trains each agent in both forms on one task for one cost limit, draws docs/images/published_forms.png and writes a table
+of docs/published_forms.md to standard output. Data first, see docs/collecting.md.
 
-    python -m benchmarks.published_forms [--seeds 3] [--steps 3000] [--agents cpq coptidice]
+    python -m benchmarks.published_forms [--task CarCircle1] [--limit 20] [--seeds 3] [--steps 3000]
+                                         [--agents cpq coptidice]
 """
 
 import argparse
@@ -23,8 +24,6 @@ from saferl.training.config import parse_training
 from saferl.training.parts import make_parts
 from saferl.training.run_evaluation import Protocol
 
-TASK, LIMIT = "PointCircle1", 20.0
-ENV = "OfflinePointCircle1Gymnasium-v0"
 EVERY = 10  # updates between two points of a curve
 FORMS = {"corrected": BLUE, "published": VERMILLION}
 # What to draw over the updates: metric and axis label.
@@ -34,14 +33,17 @@ CURVES = {
     "bcq_lag": ("critics/cost_q", "Q_c of the data's actions"),
     "bear_lag": ("critics/cost_q", "Q_c of the data's actions"),
     "ccac": ("critics/cost_q", "Q_c of the data's actions"),
+    "cdt_small": ("policy/negative_log_likelihood", "- log likelihood of the drawn actions"),
 }
 
 
-def trained(name: str, form: str, seed: int, steps: int) -> tuple[dict[str, list[float]], Any]:
+def trained(name: str, form: str, seed: int, task: str, limit: float, steps: int) -> tuple[dict[str, list[float]], Any]:
     """Curves of the metrics over the updates, and the episodes of the trained policy at the limit."""
     settings = {**AGENTS[name], "form": form}
-    overrides = [f"agent={name}", f"env={ENV}", f"data.path={TASKS[TASK]}", f"steps={steps}", f"seed={seed}"]
-    overrides += [f"agent.cost_limit={LIMIT}", *(f"agent.{key}={value}" for key, value in settings.items())]
+    path = Path(TASKS[task])
+    env = path.parent.name
+    overrides = [f"agent={name}", f"env={env}", f"data.path={path}", f"steps={steps}", f"seed={seed}"]
+    overrides += [f"agent.cost_limit={limit}", *(f"agent.{key}={value}" for key, value in settings.items())]
     values: Any = OmegaConf.to_container(composed("config", overrides))
     _, box, _, agent, sampler = make_parts(parse_training(values))
     sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(()))
@@ -52,7 +54,7 @@ def trained(name: str, form: str, seed: int, steps: int) -> tuple[dict[str, list
         if step % EVERY == 0:
             for key in list(sums):
                 curves[key].append(float(sums.pop(key)) / EVERY)
-    return curves, Protocol(episodes=20).run(agent.policy(*box, cost_limit=LIMIT), ENV)
+    return curves, Protocol(episodes=20).run(agent.policy(*box, cost_limit=limit), env)
 
 
 def draw(curves: Mapping[tuple[str, str], list[list[float]]], names: list[str], path: Path) -> None:
@@ -75,6 +77,8 @@ def draw(curves: Mapping[tuple[str, str], list[list[float]]], names: list[str], 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="PointCircle1", choices=list(TASKS))
+    parser.add_argument("--limit", type=float, default=20.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3_000)
     parser.add_argument(
@@ -83,18 +87,19 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=Path("docs/images/published_forms.png"))
     arguments = parser.parse_args()
     curves: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
-    print(f"{TASK}, cost limit {LIMIT:g}, {arguments.steps} updates, {arguments.seeds} seeds, 20 episodes each\n")
+    task, limit, steps = arguments.task, arguments.limit, arguments.steps
+    print(f"{task}, cost limit {limit:g}, {steps} updates, {arguments.seeds} seeds, 20 episodes each\n")
     print("| agent | form | return | cost | seeds within the limit |\n|---|---|---|---|---|")
     for name in arguments.agents:
         for form in FORMS:
             returns, costs = [], []
             for seed in range(arguments.seeds):
-                seen, episodes = trained(name, form, seed, arguments.steps)
+                seen, episodes = trained(name, form, seed, task, limit, steps)
                 curves[name, form].append(seen[CURVES[name][0]])
                 returns.append(episodes.returns.mean())
                 costs.append(episodes.costs.mean())
             spread = f"{np.mean(costs):.1f} ({min(costs):.1f} to {max(costs):.1f})"
-            kept = sum(cost <= LIMIT for cost in costs)
+            kept = sum(cost <= limit for cost in costs)
             print(f"| {name} | {form} | {np.mean(returns):.1f} | {spread} | {kept} of {len(costs)} |", flush=True)
     draw(curves, arguments.agents, arguments.picture)
 
