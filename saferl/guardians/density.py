@@ -1,0 +1,169 @@
+"""Kernel density and k nearest neighbours: guardians that keep rows of the data."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saferl.guardians.guardian import Guardian, GuardianConfig, Scale, quantile_threshold
+from saferl.guardians.neighbours import Neighbours
+
+NEAREST = 5  # k of knn where the settings leave it open
+_BLOCK = 1 << 23  # distances that are held at a time (32 MB)
+_BANDWIDTHS = np.geomspace(1e-3, 10, 81)  # tried, times sqrt(d): steps of 12 %
+_HELD_OUT, _KEPT = 1000, 10_000  # rows that judge a bandwidth, and at most so many that carry its kernels
+
+
+class StoreGuardian(Guardian):
+    """What both have in common: the scaled reference rows, all data or ``config.rows`` of them.
+
+    Args:
+        config, obs_dim, act_dim: as of ``Guardian``.
+        scale: of the training data.
+        rows: (N, d) float32, scaled.
+        threshold: None takes it from these rows.
+        fitted, centres: what an earlier fit decided.
+    """
+
+    def __init__(
+        self,
+        config: GuardianConfig,
+        obs_dim: int,
+        act_dim: int,
+        scale: Scale,
+        rows: NDArray[np.float32],
+        threshold: float | None = None,
+        centres: NDArray[np.float32] | None = None,
+    ) -> None:
+        super().__init__(config, obs_dim, act_dim)
+        self.scale, self.rows, self.reference_rows = scale, rows, len(rows)
+        self.neighbours = Neighbours(rows, config.search, centres) if self.count is not None else None
+        self.threshold = quantile_threshold(self.left_out_scores(), config.alpha) if threshold is None else threshold
+
+    @property
+    def count(self) -> int | None:
+        """Nearest rows that count; None: all."""
+        return self.config.neighbours
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """The reference rows, their scale and the centres of inverted lists."""
+        centres = None if self.neighbours is None else self.neighbours.centres
+        arrays = {"rows": self.rows, "low": self.scale.low, "high": self.scale.high}
+        return arrays if centres is None else arrays | {"centres": centres}
+
+    def packages(self) -> tuple[str, ...]:
+        """numpy, scipy, torch, and faiss where it searches."""
+        names = ("numpy", "scipy", "torch")
+        return (*names, "faiss-cpu") if self.config.search == "faiss" and self.neighbours is not None else names
+
+
+class NearestGuardian(StoreGuardian):
+    """Score: minus the distance to the k-th nearest reference row, in units of the scaled inputs."""
+
+    @property
+    def count(self) -> int:
+        """k, less where there are not so many other rows."""
+        return min(self.config.neighbours or NEAREST, self.reference_rows - 1)
+
+    def _score(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        assert self.neighbours is not None
+        return -self.neighbours.query(self.scale(rows), self.count)[0][:, -1]
+
+    def left_out_scores(self) -> NDArray[np.float32]:
+        """Minus the distance to the k-th nearest other row, (N,)."""
+        assert self.neighbours is not None
+        return -self.neighbours.query_left_out(self.count)[:, -1].astype(np.float32)
+
+
+class KernelGuardian(StoreGuardian):
+    """Score: the logarithm of f(x) = mean_i exp(-|x - x_i|^2 / (2 sigma^2)), which grows with f.
+
+    The mean is over the N reference rows, and over the N - 1 others for a row of the set itself. With
+    ``config.neighbours`` the sum has only the nearest rows' kernels, a lower bound on f: data and queries alike.
+
+    Args: ``sigma`` the bandwidth; None takes the settings' or, if they leave it open, ``held_out_bandwidth``.
+    """
+
+    def __init__(self, *args: Any, sigma: float | None = None, seed: int = 0, **kwargs: Any) -> None:
+        config, rows = args[0], args[4]
+        self.sigma = sigma or config.bandwidth or held_out_bandwidth(rows, seed)
+        super().__init__(*args, **kwargs)
+
+    @property
+    def count(self) -> int | None:
+        """Nearest rows whose kernels count, None: all."""
+        wanted = self.config.neighbours
+        return None if wanted is None or wanted >= self.reference_rows - 1 else wanted
+
+    def facts(self) -> dict[str, Any]:
+        """The bandwidth."""
+        return {"sigma": self.sigma}
+
+    def _score(self, rows: NDArray[np.float64]) -> NDArray[Any]:
+        points = self.scale(rows)
+        if self.neighbours is None or self.count is None:
+            return log_density(points, self.rows, self.sigma)
+        return self._log_sum(self.neighbours.query(points, self.count)[0]) - math.log(self.reference_rows)
+
+    def left_out_scores(self) -> NDArray[np.float32]:
+        """log f of each reference row among the others, (N,)."""
+        if self.neighbours is None or self.count is None:
+            return log_density(self.rows, self.rows, self.sigma, left_out=True)
+        log_sum = self._log_sum(self.neighbours.query_left_out(self.count))
+        return (log_sum - math.log(self.reference_rows - 1)).astype(np.float32)
+
+    def _log_sum(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
+        """ln of the sum of the kernels at distances (B, k), ascending: the first one is the greatest."""
+        exponents = -0.5 * np.square(distances / self.sigma)
+        return exponents[:, 0] + np.log(np.exp(exponents - exponents[:, :1]).sum(axis=1))
+
+
+def log_density(
+    points: NDArray[np.float32], rows: NDArray[np.float32], sigma: float, left_out: bool = False
+) -> NDArray[np.float32]:
+    """ln mean_i exp(-|x - x_i|^2 / (2 sigma^2)) (B,) of points (B, d) over rows (N, d).
+
+    Args:
+        left_out: the points are the rows, and the mean of each is over the N - 1 others.
+    """
+    reference = torch.from_numpy(rows)
+    norms = reference.square().sum(1)  # (N,)
+    scores = np.empty(len(points), np.float32)
+    step = max(1, _BLOCK // len(rows))
+    for start in range(0, len(points), step):
+        squares = squared_distances(torch.from_numpy(points[start : start + step]), reference, norms)
+        if left_out:
+            here = torch.arange(len(squares))
+            squares[here, start + here] = torch.inf
+        scores[start : start + step] = squares.mul_(-0.5 / sigma**2).logsumexp(dim=1).numpy()
+    return scores - np.float32(math.log(len(rows) - left_out))
+
+
+def squared_distances(points: Tensor, rows: Tensor, norms: Tensor) -> Tensor:
+    """|x - x_i|^2 (B, N) of points (B, d) and rows (N, d), whose squared norms (N,) are known.
+
+    By one product; inputs in [-1, 1] lose about 1e-6 d to rounding, little against 2 sigma^2.
+    """
+    return torch.addmm(norms, points, rows.T, alpha=-2).add_(points.square().sum(1, keepdim=True)).clamp_(min=0)
+
+
+def held_out_bandwidth(rows: NDArray[np.float32], seed: int = 0) -> float:
+    """The sigma under which held-out rows are likeliest, of 81 values between 1e-3 sqrt(d) and 10 sqrt(d).
+
+    The density is the mean of Gaussians N(x_i, sigma^2 I). A tenth of the rows is held out, 1,000 at most, and 10,000
+    of the others carry the kernels: more of both moves the choice little, as sigma falls with N^(-1 / (d + 4)).
+
+    Args:
+        rows: (N, d) scaled, N >= 2.
+        seed: of the choice of rows.
+    """
+    columns, shuffled = rows.shape[1], np.random.default_rng(seed).permutation(len(rows))
+    held = rows[shuffled[: max(1, min(_HELD_OUT, len(rows) // 10))]]
+    kept = torch.from_numpy(rows[shuffled[len(held) : len(held) + _KEPT]])
+    squares = squared_distances(torch.from_numpy(held), kept, kept.square().sum(1))
+    sigmas = _BANDWIDTHS * columns**0.5
+    likelihoods = [float((squares * (-0.5 / s**2)).logsumexp(1).mean()) - columns * math.log(s) for s in sigmas]
+    return float(sigmas[int(np.argmax(likelihoods))])

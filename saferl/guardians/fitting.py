@@ -1,0 +1,70 @@
+"""fit_guardian and load_guardian: guardians from data and from disk."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from saferl.guardians.counts import CountGuardian
+from saferl.guardians.density import KernelGuardian, NearestGuardian
+from saferl.guardians.guardian import CALIBRATION, FORMAT, WEIGHTS, Guardian, GuardianConfig, Scale, columns_of, pairs
+
+STORES: dict[str, Any] = {"kde": KernelGuardian, "knn": NearestGuardian}
+
+
+def fit_guardian(
+    observations: ArrayLike,
+    actions: ArrayLike,
+    config: GuardianConfig,
+    seed: int = 0,
+) -> Guardian:
+    """A guardian of recorded pairs.
+
+    Args:
+        observations: (N, obs_dim), or (N,) state numbers.
+        actions: (N, act_dim), or (N,) action numbers.
+        config: its settings.
+        seed: of the choice of rows and of networks.
+    Raises: ValueError for arrays that do not fit each other, values that are not finite, or fewer than 2 rows.
+    """
+    rows = pairs(observations, actions)
+    sizes = columns_of(observations), columns_of(actions)
+    if len(rows) < 2:
+        raise ValueError(f"a guardian needs 2 rows or more; got {len(rows)}.")
+    if config.kind == "counts":
+        return CountGuardian.of(config, *sizes, rows)
+    if config.kind not in STORES:
+        raise NotImplementedError(config.kind)
+    scale = Scale.of(rows)
+    if config.rows is not None and config.rows < len(rows):
+        rows = rows[np.sort(np.random.default_rng(seed).choice(len(rows), config.rows, replace=False))]
+    given = {"seed": seed} if config.kind == "kde" else {}
+    return STORES[config.kind](config, *sizes, scale, scale(rows), **given)
+
+
+def load_guardian(path: str | Path) -> Guardian:
+    """What ``Guardian.save`` wrote.
+
+    Raises: ValueError in one line if there is no guardian at ``path``, it is damaged, or of another format.
+    """
+    folder = Path(path)
+    try:
+        facts = json.loads((folder / CALIBRATION).read_text())
+        if facts["format"] != FORMAT:
+            raise ValueError(f"format {facts['format']}, this saferl reads format {FORMAT}")
+        tensors = load_file(folder / WEIGHTS)
+        config = GuardianConfig(**facts["settings"])
+        sizes, threshold = (facts["obs_dim"], facts["act_dim"]), float(facts["threshold"])
+        if config.kind == "counts":
+            return CountGuardian(config, *sizes, tensors["table"], tensors["counts"], threshold)
+        scale = Scale(tensors["low"], tensors["high"])
+        given = {"threshold": threshold, "centres": tensors.get("centres"), **facts["fitted"]}
+        return STORES[config.kind](config, *sizes, scale, tensors["rows"], **given)
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder} holds no guardian ({Path(str(error.filename)).name} is missing).") from error
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ValueError(f"{folder} holds a guardian that can't be used: {error}.") from error

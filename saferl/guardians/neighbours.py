@@ -1,0 +1,66 @@
+"""Nearest rows of a reference set: exact by a k-d tree, or approximate by faiss for large stores."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+PROBES = 16  # inverted lists that a query looks into; docs/guardians.md has what that finds
+_TRAINED = 50  # rows per list from which faiss learns the lists' centres
+MISSING = (
+    "guardian.search=faiss needs the package faiss-cpu: pip install 'saferl[guardian]', or take guardian.search=exact."
+)
+
+
+class Neighbours:
+    """The nearest of N reference rows, by Euclidean distance.
+
+    Args:
+        rows: (N, d) float32.
+        search: "exact" or "faiss".
+        centres: (lists, d) of the inverted lists, where they are known already (a saved guardian's).
+    Raises: ValueError if faiss is asked for and not installed.
+    """
+
+    def __init__(self, rows: NDArray[np.float32], search: str, centres: NDArray[np.float32] | None = None) -> None:
+        self.rows, self.centres = rows, centres
+        self._tree = cKDTree(rows) if search == "exact" else None
+        self._index = None if search == "exact" else self._inverted_lists()
+
+    def query(self, points: NDArray[np.float32], count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Distances (B, count), ascending, and row numbers (B, count) of the nearest; inf where there are fewer."""
+        if self._tree is not None:
+            distances, found = self._tree.query(points, k=np.arange(1, count + 1))
+            return distances, found
+        _, found = self._index.search(np.ascontiguousarray(points), count)
+        # faiss's own distances come from |x|^2 - 2 x y + |y|^2, which loses the small ones to rounding.
+        distances = np.linalg.norm(points[:, None].astype(np.float64) - self.rows[found], axis=2)
+        distances[found < 0] = np.inf
+        order = distances.argsort(axis=1, kind="stable")
+        return np.take_along_axis(distances, order, axis=1), np.take_along_axis(found, order, axis=1)
+
+    def query_left_out(self, count: int) -> NDArray[np.float64]:
+        """Distances (N, count) from each reference row to the nearest others."""
+        distances, found = self.query(self.rows, count + 1)
+        own = found == np.arange(len(self.rows))[:, None]
+        own[~own.any(axis=1), -1] = True  # among equal rows another one may stand for it: drop one either way
+        return distances[~own].reshape(len(self.rows), count)
+
+    def _inverted_lists(self) -> Any:
+        try:
+            import faiss
+        except ImportError as error:
+            raise ValueError(MISSING) from error
+        count, columns = self.rows.shape
+        quantizer = faiss.IndexFlatL2(columns)
+        if self.centres is None:
+            lists = max(1, int(count**0.5))
+            means = faiss.Kmeans(columns, lists, seed=0, max_points_per_centroid=_TRAINED, min_points_per_centroid=1)
+            means.train(self.rows)
+            self.centres = means.centroids
+        quantizer.add(self.centres)
+        index = faiss.IndexIVFFlat(quantizer, columns, len(self.centres))
+        index.nprobe = min(PROBES, len(self.centres))
+        index.add(self.rows)
+        return index
