@@ -51,7 +51,7 @@ class StoreGuardian(Guardian):
     def tensors(self) -> dict[str, NDArray[Any]]:
         """The reference rows, their scale and the centres of inverted lists."""
         centres = None if self.neighbours is None else self.neighbours.centres
-        arrays = {"rows": self.rows, "low": self.scale.low, "high": self.scale.high}
+        arrays: dict[str, NDArray[Any]] = {"rows": self.rows, "low": self.scale.low, "high": self.scale.high}
         return arrays if centres is None else arrays | {"centres": centres}
 
     def packages(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from saferl.guardians.counts import CountGuardian
 from saferl.guardians.density import KernelGuardian, NearestGuardian
 from saferl.guardians.guardian import CALIBRATION, FORMAT, WEIGHTS, Guardian, GuardianConfig, Scale, columns_of, pairs
+from saferl.guardians.networks import NETWORKS, NetworkGuardian, fit_network
 
 STORES: dict[str, Any] = {"kde": KernelGuardian, "knn": NearestGuardian}
 
@@ -21,6 +22,7 @@ def fit_guardian(
     actions: ArrayLike,
     config: GuardianConfig,
     seed: int = 0,
+    next_observations: ArrayLike | None = None,
 ) -> Guardian:
     """A guardian of recorded pairs.
 
@@ -29,6 +31,7 @@ def fit_guardian(
         actions: (N, act_dim), or (N,) action numbers.
         config: its settings.
         seed: of the choice of rows and of networks.
+        next_observations: (N, obs_dim), only for the ensemble.
     Raises: ValueError for arrays that do not fit each other, values that are not finite, or fewer than 2 rows.
     """
     rows = pairs(observations, actions)
@@ -37,11 +40,13 @@ def fit_guardian(
         raise ValueError(f"a guardian needs 2 rows or more; got {len(rows)}.")
     if config.kind == "counts":
         return CountGuardian.of(config, *sizes, rows)
-    if config.kind not in STORES:
-        raise NotImplementedError(config.kind)
     scale = Scale.of(rows)
+    following = None if next_observations is None else np.asarray(next_observations)
     if config.rows is not None and config.rows < len(rows):
-        rows = rows[np.sort(np.random.default_rng(seed).choice(len(rows), config.rows, replace=False))]
+        kept = np.sort(np.random.default_rng(seed).choice(len(rows), config.rows, replace=False))
+        rows, following = rows[kept], None if following is None else following[kept]
+    if config.kind in NETWORKS:
+        return fit_network(config, sizes[0], rows, scale, following, seed)
     given = {"seed": seed} if config.kind == "kde" else {}
     return STORES[config.kind](config, *sizes, scale, scale(rows), **given)
 
@@ -61,6 +66,8 @@ def load_guardian(path: str | Path) -> Guardian:
         sizes, threshold = (facts["obs_dim"], facts["act_dim"]), float(facts["threshold"])
         if config.kind == "counts":
             return CountGuardian(config, *sizes, tensors["table"], tensors["counts"], threshold)
+        if config.kind in NETWORKS:
+            return NetworkGuardian.from_tensors(config, *sizes, tensors)
         scale = Scale(tensors["low"], tensors["high"])
         given = {"threshold": threshold, "centres": tensors.get("centres"), **facts["fitted"]}
         return STORES[config.kind](config, *sizes, scale, tensors["rows"], **given)

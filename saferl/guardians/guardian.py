@@ -14,7 +14,6 @@ from safetensors.numpy import save_file
 
 KINDS = ("kde", "knn", "autoencoder", "density_ratio", "ensemble", "counts")
 SEARCHES = ("exact", "faiss")
-NETWORK_KINDS = ("autoencoder", "density_ratio", "ensemble")
 FORMAT = 1  # of the files
 WEIGHTS, CALIBRATION = "guardian.safetensors", "calibration.json"  # what a saved guardian consists of
 

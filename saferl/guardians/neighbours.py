@@ -26,7 +26,7 @@ class Neighbours:
     def __init__(self, rows: NDArray[np.float32], search: str, centres: NDArray[np.float32] | None = None) -> None:
         self.rows, self.centres = rows, centres
         self._tree = cKDTree(rows) if search == "exact" else None
-        self._index = None if search == "exact" else self._inverted_lists()
+        self._index: Any = None if search == "exact" else self._inverted_lists()
 
     def query(self, points: NDArray[np.float32], count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Distances (B, count), ascending, and row numbers (B, count) of the nearest; inf where there are fewer."""
