@@ -1,6 +1,7 @@
 """Kernel density and k nearest neighbours: guardians that keep rows of the data."""
 
 import math
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -41,12 +42,23 @@ class StoreGuardian(Guardian):
         super().__init__(config, obs_dim, act_dim)
         self.scale, self.rows, self.reference_rows = scale, rows, len(rows)
         self.neighbours = Neighbours(rows, config.search, centres) if self.count is not None else None
+        self._left_out: NDArray[np.float32] | None = None
         self.threshold = quantile_threshold(self.left_out_scores(), config.alpha) if threshold is None else threshold
 
     @property
     def count(self) -> int | None:
         """Nearest rows that count; None: all."""
         return self.config.neighbours
+
+    def left_out_scores(self) -> NDArray[np.float32]:
+        """The score of each reference row among the others, (N,); computed once."""
+        if self._left_out is None:
+            self._left_out = np.asarray(self._among_others(), np.float32)
+        return self._left_out
+
+    @abstractmethod
+    def _among_others(self) -> NDArray[Any]:
+        """What ``left_out_scores`` gives."""
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """The reference rows, their scale and the centres of inverted lists."""
@@ -72,10 +84,9 @@ class NearestGuardian(StoreGuardian):
         assert self.neighbours is not None
         return -self.neighbours.query(self.scale(rows), self.count)[0][:, -1]
 
-    def left_out_scores(self) -> NDArray[np.float32]:
-        """Minus the distance to the k-th nearest other row, (N,)."""
+    def _among_others(self) -> NDArray[Any]:
         assert self.neighbours is not None
-        return -self.neighbours.query_left_out(self.count)[:, -1].astype(np.float32)
+        return -self.neighbours.query_left_out(self.count)[:, -1]
 
 
 class KernelGuardian(StoreGuardian):
@@ -108,12 +119,10 @@ class KernelGuardian(StoreGuardian):
             return log_density(points, self.rows, self.sigma)
         return self._log_sum(self.neighbours.query(points, self.count)[0]) - math.log(self.reference_rows)
 
-    def left_out_scores(self) -> NDArray[np.float32]:
-        """log f of each reference row among the others, (N,)."""
+    def _among_others(self) -> NDArray[Any]:
         if self.neighbours is None or self.count is None:
             return log_density(self.rows, self.rows, self.sigma, left_out=True)
-        log_sum = self._log_sum(self.neighbours.query_left_out(self.count))
-        return (log_sum - math.log(self.reference_rows - 1)).astype(np.float32)
+        return self._log_sum(self.neighbours.query_left_out(self.count)) - math.log(self.reference_rows - 1)
 
     def _log_sum(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
         """ln of the sum of the kernels at distances (B, k), ascending: the first one is the greatest."""
