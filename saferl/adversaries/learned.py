@@ -15,7 +15,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -25,13 +24,14 @@ from torch import Tensor
 from saferl.adversaries.ascent import TINY, Slopes
 from saferl.adversaries.attacks import Floats, situation_of
 from saferl.adversaries.objectives import Objective, Situation
+from saferl.adversaries.stepping import SeededEnvs, Steps
 from saferl.adversaries.threat import Threat
 from saferl.adversaries.victim import Response, Victim
-from saferl.envs import full_id
 from saferl.evaluation.sb3_zip import SB3Actor, load_sb3
 from saferl.policy import FeedbackPolicy
 
-GOALS = ("reward", "cost")  # what a learned adversary lowers or raises
+Gain = Callable[[Steps], NDArray[Any]]  # what N steps are worth to the adversary, (N,)
+GAINS: dict[str, Gain] = {"reward": lambda steps: -steps.rewards, "cost": lambda steps: steps.costs}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ class LearnedAttack:
 class AdversaryEnvs(VecEnv):
     """The process that an adversary learns in, many side by side: SB3's vector environment around the victim's.
 
-    Observation: the true one, normalised and clipped. Action: in [-1, 1]^size of ``turn``. Reward: -r, or the cost.
+    Observation: the true one, normalised and clipped. Action: in [-1, 1]^size of ``turn``. Reward: that of ``goal``.
     Every episode is reset with a seed of its own, ``seed``, ``seed`` + 1, ...
 
     Args:
@@ -155,7 +155,7 @@ class AdversaryEnvs(VecEnv):
         victim: under attack; its memory belongs to these environments as long as they are stepped.
         threat: the ball.
         turn: makes perturbations of the adversary's actions.
-        goal: "reward" (to be lowered) or "cost" (to be raised).
+        goal: "reward" (to be lowered), "cost" (to be raised), or what a step is worth, as a behaviour's score.
         count: environments.
         seed: of the first episode.
     """
@@ -167,37 +167,28 @@ class AdversaryEnvs(VecEnv):
         victim: Victim,
         threat: Threat,
         turn: Turn,
-        goal: str,
+        goal: str | Gain,
         count: int,
         seed: int,
     ) -> None:
-        if goal not in GOALS:
-            raise ValueError(f"goal must be one of {', '.join(GOALS)}; got {goal!r}.")
-        mode = {"autoreset_mode": AutoresetMode.DISABLED}
-        # Any: VectorEnv declares one seed, while its subclasses take one for each environment.
-        self._envs: Any = gymnasium.make_vec(
-            full_id(env_id), count, vectorization_mode="sync", vector_kwargs=mode, **env_kwargs
-        )
-        self._victim, self._threat, self._turn, self._goal = victim, threat, turn, goal
-        self._first, self._episodes = seed, 0
-        box: Any = self._envs.single_action_space
-        self._low, self._high = box.low, box.high
+        if goal not in GAINS and not callable(goal):
+            raise ValueError(f"goal must be one of {', '.join(GAINS)}, or a function of steps; got {goal!r}.")
+        self._envs = SeededEnvs(env_id, env_kwargs, count, seed)
+        self._victim, self._threat, self._turn, self._seed = victim, threat, turn, seed
+        self._gain: Gain = GAINS[goal] if isinstance(goal, str) else goal
         clip = threat.units.normaliser.clip
         super().__init__(
             count,
             gymnasium.spaces.Box(-clip, clip, (threat.units.obs_dim,), np.float32),
             gymnasium.spaces.Box(-1.0, 1.0, (turn.size,), np.float32),
         )
-        self._observations = np.zeros((count, threat.units.obs_dim), np.float32)
         self._actions = np.zeros((count, turn.size), np.float32)
 
     def reset(self) -> Floats:
         """Start every episode anew; normalised observations (B, obs_dim)."""
-        observations, _ = self._envs.reset(seed=self._next_seeds(self.num_envs))
-        self._observations = np.array(observations, np.float32)
-        self._victim.policy.reset(seed=self._first)
-        self._turn.reset(self._first)
-        return features(self._threat, self._observations)
+        self._victim.policy.reset(seed=self._seed)
+        self._turn.reset(self._seed)
+        return features(self._threat, self._envs.reset())
 
     def step_async(self, actions: Floats) -> None:
         """Take the adversary's actions (B, size)."""
@@ -205,31 +196,21 @@ class AdversaryEnvs(VecEnv):
 
     def step_wait(self) -> tuple[Floats, Floats, NDArray[np.bool_], list[dict[str, Any]]]:
         """One step of every environment under what the victim is made to see."""
-        victim, true = self._victim.policy, self._observations
+        victim, true = self._victim.policy, self._envs.observations
         seen = self._threat.seen(true, self._turn.perturbations(true, self._actions))
-        taken = np.clip(victim.act(seen), self._low, self._high)
-        observations, rewards, terminated, truncated, info = self._envs.step(taken)
-        after = np.array(observations, np.float32)
+        steps = self._envs.step(victim.act(seen))
         if isinstance(victim, FeedbackPolicy):
-            victim.observe(np.asarray(rewards, np.float64), np.asarray(info["cost"], np.float64))
-        done = np.asarray(terminated | truncated)
+            victim.observe(steps.rewards, steps.costs)
+        done = steps.ended
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if done.any():
-            last = features(self._threat, after)
+            last = features(self._threat, steps.next_observations)
             for row in np.flatnonzero(done):
-                cut = bool(truncated[row] and not terminated[row])
+                cut = bool(steps.truncated[row] and not steps.terminated[row])
                 infos[row] = {"terminal_observation": last[row], "TimeLimit.truncated": cut}
-            fresh, _ = self._envs.reset(seed=self._next_seeds(self.num_envs), options={"reset_mask": done})
-            after = np.where(done[:, None], np.asarray(fresh, np.float32), after)
             victim.reset(mask=done)
-        self._observations = after
-        gain = np.asarray(info["cost"] if self._goal == "cost" else -rewards, np.float32)
-        return features(self._threat, after), gain, done, infos
-
-    def _next_seeds(self, count: int) -> list[int]:
-        first = self._first + self._episodes
-        self._episodes += count
-        return list(range(first, first + count))
+        gain = np.asarray(self._gain(steps), np.float32)
+        return features(self._threat, self._envs.observations), gain, done, infos
 
     def close(self) -> None:
         """Close the environments."""

@@ -21,11 +21,12 @@ class Response(NamedTuple):
     actions: Tensor  # (B, act_dim) in the box; gradients pass a clip to the box as if it were not there
     mean: Tensor  # (B, act_dim) of the policy's Gaussian, before a clip or tanh; without a Gaussian the actions
     deviation: Tensor | None = None  # (B, act_dim) of the same; None without a Gaussian
+    squashed: bool = False  # whether the action is the tanh of the Gaussian's draw
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> "Response":
         """``function`` of each field."""
         deviation = None if self.deviation is None else function(self.deviation)
-        return Response(function(self.actions), function(self.mean), deviation)
+        return Response(function(self.actions), function(self.mean), deviation, self.squashed)
 
 
 class ActionBox:
@@ -136,6 +137,7 @@ class Victim:
                 torch.stack([each.actions for each in answers]),
                 torch.stack([each.mean for each in answers]),
                 torch.stack(deviations) if deviations else None,
+                answers[0].squashed,
             )
         shape = observations.shape[:2]
         return self.response(observations.flatten(0, 1)).mapped(lambda part: part.unflatten(0, shape))

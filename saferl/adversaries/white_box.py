@@ -49,7 +49,7 @@ def of_actor(actor: SB3Actor, normaliser: Normaliser | None = None) -> Respond:
     def respond(observations: Tensor, seed: int) -> Response:
         output = layers(observations if units is None else units.features(observations))
         if actor.squashed:
-            return Response(output.tanh(), output)
+            return Response(output.tanh(), output, squashed=True)
         mean = box.to_unit(output)
         return Response(clipped(mean), mean, None if deviation is None else deviation.expand_as(mean))
 
@@ -91,7 +91,7 @@ def of_model(model: BaseAlgorithm) -> Respond:
 
         def squashed(observations: Tensor, seed: int) -> Response:
             mean, log_std, _ = actor.get_action_dist_params(observations)
-            return Response(mean.tanh(), mean, log_std.exp())
+            return Response(mean.tanh(), mean, log_std.exp(), squashed=True)
 
         return squashed
     if isinstance(actor, TD3Actor):
