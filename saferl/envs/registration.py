@@ -7,8 +7,10 @@ import gymnasium
 from saferl.envs import bullet, safety_gymnasium_ids, tasks
 from saferl.envs.gridworlds import catalogue as gridworlds
 
+MEDICAL = {"icu_sepsis": "saferl/ICUSepsis-v0", "icu_sepsis_discrete": "saferl/ICUSepsisDiscrete-v0"}
+
 # Short name -> id; anything else that make() takes is an id itself.
-SHORT_NAMES = {"point_robot": "saferl/PointRobot-v0", "dubins_car": "saferl/DubinsCar-v0", **gridworlds.IDS}
+SHORT_NAMES = {"point_robot": "saferl/PointRobot-v0", "dubins_car": "saferl/DubinsCar-v0", **MEDICAL, **gridworlds.IDS}
 
 # id -> (gymnasium's robot, its arguments, what is forbidden, arguments of the constraint, steps per episode)
 MUJOCO_COSTS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any], int]] = {
@@ -40,6 +42,14 @@ def register_all() -> None:
             entry_point="saferl.envs.dubins_car:DubinsCar",
             max_episode_steps=300,  # 15 s
         )
+    for name, env_id in MEDICAL.items():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(
+                id=env_id,
+                entry_point="saferl.envs.icu_sepsis.environment:ICUSepsis",
+                max_episode_steps=500,  # of 4 h
+                kwargs={"discrete": name == "icu_sepsis_discrete"},
+            )
     for env_id, (base, kwargs, cost, cost_kwargs, steps) in MUJOCO_COSTS.items():
         if env_id not in gymnasium.registry:
             gymnasium.register(

@@ -15,8 +15,10 @@ from saferl.envs.tasks import find_task
 from saferl.evaluation.statistics import Estimate
 
 DEFAULT_LIMIT = 10.0  # cost of an episode where the task declares none: the default of DSRL's own scripts
-HARD_LIMIT = 0.0  # PointRobot's constraint is hard: one step inside a hazard is one too many
-HARD_LIMIT_IDS = ("saferl/PointRobot-v0",)
+LIMITS: dict[str, tuple[float, ...]] = {
+    "saferl/PointRobot-v0": (0.0,),  # its constraint is hard: one step inside a hazard is one too many
+    "saferl/ICUSepsis-v0": (0.45, 0.5, 0.7),  # steps with a SOFA score of 10 or more; clinicians 0.74, the least 0.375
+}
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,12 @@ def reference_returns(env_id: str, data: dict[str, Any] | None = None) -> Refere
 def cost_limits(env_id: str) -> tuple[float, ...]:
     """Limits on an episode's cost at which a policy is judged.
 
-    DSRL's own for its tasks, 0 for PointRobot, 10 elsewhere.
+    DSRL's own for its tasks, those of ``LIMITS`` for the tasks there, 10 elsewhere.
     """
     task = find_task(env_id)
     if task is not None:
         return task.cost_limits
-    return (HARD_LIMIT,) if full_id(env_id) in HARD_LIMIT_IDS else (DEFAULT_LIMIT,)
+    return LIMITS.get(full_id(env_id), (DEFAULT_LIMIT,))
 
 
 def normalised_return(returns: ArrayLike, reference: Reference) -> NDArray[np.float64]:

@@ -14,7 +14,10 @@ from saferl.offline_data.minari_io import is_minari, load_minari
 
 DSRL_URL = "https://huggingface.co/datasets/YYY-45/DSRL/resolve/main"
 # Environment id -> function that makes its data, imported only when it is called.
-GENERATORS = {"saferl/PointRobot-v0": "saferl.offline_data.point_robot:generate"}
+GENERATORS = {
+    "saferl/PointRobot-v0": "saferl.offline_data.point_robot:generate",
+    "saferl/ICUSepsis-v0": "saferl.offline_data.icu_sepsis:generate",
+}
 
 
 def load_dataset(env_id: str, path: str | Path | None = None) -> OfflineDataset:

@@ -31,6 +31,8 @@ IDS = [
     "OfflineSwimmerVelocityGymnasium-v1",
     "saferl/SafetyBallRun-v0",
     "OfflineCarCircle-v0",
+    "icu_sepsis",
+    "icu_sepsis_discrete",
     "safe_interruptibility",
     "tomato_watering",
     "saferl/WhiskyGoldHuman-v0",
