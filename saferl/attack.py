@@ -18,8 +18,9 @@ from saferl.adversaries.figures import eps_curves, robot_paths
 from saferl.adversaries.loading import load_victim
 from saferl.adversaries.report import attack_tables, findings, report_text
 from saferl.adversaries.runner import Comparison, Report
-from saferl.adversaries.targets import TARGETS
+from saferl.adversaries.targets import TARGETS, target_named
 from saferl.command_line import UsageError, check_flags, composed, guarded, run_hydra
+from saferl.envs import full_id
 from saferl.evaluation.report import Facts, show
 from saferl.training.config import device_named
 from saferl.training.run_folder import environment_facts, make_folder, write_atomically, write_json
@@ -55,8 +56,16 @@ def attack(config: AttackConfig, folder: Path | None) -> None:
             cost_limit=limit,
             device=device_named(config.device),
         )
+        if config.target is not None:
+            target_named(config.target, full_id(env_id))
     except (ValueError, gymnasium.error.Error) as error:
         raise UsageError(str(error)) from error
+    if "rat" in config.adversaries and victim.remembers:
+        others = ",".join(name for name in config.adversaries if name != "rat")
+        raise UsageError(
+            f"adversary=rat asks the victim about single states, which {victim.name}, with its memory of an episode, "
+            f"can't answer; there are adversary=[{others or 'sa_rl_target,pa_ad_target'}]."
+        )
     if folder is None:
         folder = make_folder(config.out, env_id, f"attack-{_short(config.victim)}", config.seed)
         write_json(folder / "environment.json", environment_facts())

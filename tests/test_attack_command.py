@@ -74,6 +74,27 @@ def test_all_adversaries_are_compared_on_the_same_starts(tmp_path, capsys):
     np.testing.assert_array_equal(results[0]["per_episode"]["costs"], clean.costs)
 
 
+RAT = ["rat.steps=60", "rat.envs=2", "rat.random_steps=10", "rat.explore_steps=10", "rat.batch=4", "rat.width=8",
+       "rat.labels=2", "rat.questions=2", "rat.segment=3", "rat.epochs=1", "rat.inner_every=10"]  # fmt: skip
+
+
+def test_adversaries_that_learn_a_target_need_one_whose_steps_have_scores(tmp_path, capsys):
+    words = [*NETWORK, *RAT, "adversary=[sa_rl_target,rat]", "eps=0.3", f"out={tmp_path}"]
+    assert main([*words, "target=stays"]) == 0
+    results = read(folder_of(tmp_path))
+    assert [each["adversary"] for each in results] == ["none", "sa_rl_target", "rat"]
+    assert all(each["target"]["name"] == "stays" for each in results)
+    assert results[1]["per_episode"]["returns"] != results[2]["per_episode"]["returns"]
+    capsys.readouterr()
+    for target, message in (
+        ([], "adversary=sa_rl_target needs target="),
+        (["target=runs_backward"], "runs_backward is for HalfCheetah and Hopper"),
+        ([f"target={__name__}:goes_left"], "learns from steps"),
+    ):
+        assert main([*words, *target]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_stopped_comparison_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
     words = [*NETWORK, "adversary=[mc,sa_rl]", "eps=[0.1,0.3]"]
     assert main([*words, f"out={tmp_path / 'whole'}"]) == 0

@@ -23,7 +23,7 @@ class Kind:
 
     about: str
     objective: str | None = None  # of OBJECTIVES, or "deviation"; None: random, or learned
-    goal: str | None = None  # of a learned one: "reward" or "cost"
+    goal: str | None = None  # of a learned one: "reward", "cost" or "target"
 
     @property
     def learned(self) -> bool:
@@ -47,6 +47,9 @@ ADVERSARIES = {
     "sa_rl_cost": Kind(about="PPO learns the perturbation that brings most cost", goal="cost"),
     "pa_ad": Kind(about="PPO learns where the action should go, to cost most reward", goal="reward"),
     "pa_ad_cost": Kind(about="PPO learns where the action should go, to bring most cost", goal="cost"),
+    "sa_rl_target": Kind(about="PPO learns the perturbation that scores most towards target=", goal="target"),
+    "pa_ad_target": Kind(about="PPO learns where the action should go, towards target=", goal="target"),
+    "rat": Kind(about="imitates a policy for target= that was learned from preferences", goal="target"),
 }
 
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saferl.adversaries.ascent import AscentConfig
+from saferl.adversaries.behaviour import Behaviour
 from saferl.adversaries.catalogue import ADVERSARIES, EvolutionConfig
 from saferl.adversaries.critics import CriticConfig
 from saferl.adversaries.learned import LearnedConfig
 from saferl.adversaries.objectives import OBJECTIVES
-from saferl.adversaries.targets import target_named
+from saferl.adversaries.rat.config import RATConfig
+from saferl.adversaries.targets import behaviour_named, target_named
 from saferl.adversaries.threat import NORMS
 from saferl.command_line import UsageError, unknown
 from saferl.training.config import build, device_named
@@ -20,6 +22,7 @@ SECTIONS = {
     "queries": EvolutionConfig,
     "critics": CriticConfig,
     "learned": LearnedConfig,
+    "rat": RATConfig,
 }
 
 
@@ -49,6 +52,7 @@ class AttackConfig:
     queries: EvolutionConfig = field(default_factory=EvolutionConfig)
     critics: CriticConfig = field(default_factory=CriticConfig)
     learned: LearnedConfig = field(default_factory=LearnedConfig)
+    rat: RATConfig = field(default_factory=RATConfig)
 
     def __post_init__(self) -> None:
         for name in self.adversaries:
@@ -74,13 +78,17 @@ class AttackConfig:
         device_named(self.device)
         if self.target is not None:
             target_named(self.target)
+        for name in self.adversaries:
+            if ADVERSARIES[name].goal == "target":
+                behaviour_named(self.target, name)
 
     @property
     def adversaries(self) -> list[str]:
-        """Names, in the order of the catalogue, each once."""
+        """Names, in the order of the catalogue, each once; all are those that can do with this target."""
         words = [self.adversary] if isinstance(self.adversary, str) else self.adversary
         if "all" in words:
-            return list(ADVERSARIES)
+            scored = self.target is not None and isinstance(target_named(self.target), Behaviour)
+            return [name for name, kind in ADVERSARIES.items() if scored or kind.goal != "target"]
         known = [name for name in ADVERSARIES if name in words]
         return known + [word for word in words if word not in ADVERSARIES]
 

@@ -32,7 +32,8 @@ from saferl.adversaries.critics import (
     transitions,
 )
 from saferl.adversaries.learned import AdversaryEnvs, load_adversary, train_adversary
-from saferl.adversaries.targets import successes, target_named
+from saferl.adversaries.rat.training import RAT, Place, load_rat
+from saferl.adversaries.targets import behaviour_named, successes, target_named
 from saferl.adversaries.threat import Normaliser, Threat, Units
 from saferl.adversaries.trajectories import Recorder, Trajectory
 from saferl.adversaries.victim import Victim
@@ -214,8 +215,10 @@ class Comparison:
     def _attack(self, name: str, threat: Threat, prepared: Prepared, label: str) -> Attack:
         if name == CLEAN:
             return make_attack("random", threat, prepared.means)  # with eps 0 it isn't asked
-        kind = ADVERSARIES[name]
-        if kind.goal is None:
+        if name == "rat":
+            return self._rat(threat, prepared, label)
+        goal = ADVERSARIES[name].goal
+        if goal is None:
             return make_attack(name, threat, prepared.means)
         turn = make_turn(name, threat, prepared.means)
         path = self.folder / "adversaries" / f"{name}-{threat.eps:g}.zip"
@@ -223,12 +226,31 @@ class Comparison:
             path.parent.mkdir(exist_ok=True)
             seed, settings = self.config.seed + LEARNING_SEED, self.config.learned
             arguments = prepared.protocol.arguments(self.env_id)
-            envs = AdversaryEnvs(self.env_id, arguments, self.victim, threat, turn, kind.goal, settings.envs, seed)
+            gain = behaviour_named(self.config.target, name).score if goal == "target" else goal
+            envs = AdversaryEnvs(self.env_id, arguments, self.victim, threat, turn, gain, settings.envs, seed)
             try:
                 train_adversary(envs, settings, path, seed, lambda share: self._tell(0.9 * share, f"{label}: training"))
             finally:
                 envs.close()
         return load_adversary(path, threat, turn)
+
+    def _rat(self, threat: Threat, prepared: Prepared, label: str) -> Attack:
+        config = self.config.rat
+        path = self.folder / "adversaries" / f"rat-{threat.eps:g}{'.safetensors' if config.intention else '.zip'}"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            place = Place(
+                self.env_id,
+                prepared.protocol.arguments(self.env_id),
+                self.victim,
+                threat,
+                prepared.means.slopes(threat),
+                behaviour_named(self.config.target, "rat"),
+            )
+            rat = RAT(place, config, self.config.seed + LEARNING_SEED)
+            rat.train(lambda share: self._tell(0.9 * share, f"{label}: training"))
+            rat.save(path)
+        return load_rat(path, threat, config)
 
 
 def _path(episode: Trajectory) -> list[list[float]]:

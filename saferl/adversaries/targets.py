@@ -94,7 +94,7 @@ def behaviour_named(word: str | None, adversary: str, env_id: str | None = None)
     if not isinstance(target, Behaviour):
         raise UsageError(
             f"adversary={adversary} learns from steps: target={word} must be a "
-            "saferl.adversaries.targets.Behaviour, which has a score beside its success."
+            "saferl.adversaries.behaviour.Behaviour, which has a score beside its success."
         )
     return target
 
