@@ -34,7 +34,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PY) -m pip install --quiet --editable ".[mujoco,minari,filter,dev]"
+	$(PY) -m pip install --quiet --editable ".[mujoco,minari,filter,guardian,dev]"
 	touch $@
 
 clean:

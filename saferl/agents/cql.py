@@ -13,9 +13,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from saferl.agents.agent import Agent
 from saferl.agents.bellman import bellman_target, ends
-from saferl.agents.settings import ConstrainedConfig, LimitUse, check_at_least, check_positive
+from saferl.agents.guarding import GuardedAgent, GuardedConfig
+from saferl.agents.settings import LimitUse, check_at_least, check_positive
 from saferl.agents.start_mean import StartMean, starts
 from saferl.nn.averaging import average_into
 from saferl.nn.gaussian import SquashedGaussian
@@ -28,7 +28,7 @@ REWARD_TWINS, COST_TWINS = slice(0, 2), slice(2, 4)  # members of the critic ens
 
 
 @dataclass(frozen=True, kw_only=True)
-class CQLConfig(ConstrainedConfig):
+class CQLConfig(GuardedConfig):
     """Settings of CQL; the defaults are d3rlpy's. Without ``lagrangian`` costs are ignored."""
 
     lagrangian: bool = False  # a cost critic and a multiplier keep the policy to the limit
@@ -54,10 +54,11 @@ class CQLConfig(ConstrainedConfig):
         check_at_least(self, 0, "conservative_weight", "proportional_gain", "integral_gain", "derivative_gain")
 
 
-class CQL(Agent):
+class CQL(GuardedAgent):
     """A squashed Gaussian actor, twins of Q_r and, with ``lagrangian``, twins of Q_c in one ensemble.
 
-    The pessimistic twin counts: the least Q_r, the greatest Q_c.
+    The pessimistic twin counts: the least Q_r, the greatest Q_c. Guarded, the target of Q_r is the worst value there is
+    where (s', a') is not supported by the data (arXiv 2505.16242); Q_c is left to its own penalty off the data.
     """
 
     signs: Tensor
@@ -74,6 +75,7 @@ class CQL(Agent):
         self.start_cost = StartMean()
         # What the penalty pushes down off the data: rewards, and the negative of costs.
         self.register_buffer("signs", torch.tensor([1.0, 1.0, -1.0, -1.0][: 2 * kinds]), persistent=False)
+        self.make_guard()
         self.to(self.device)
         self.threshold = config.threshold if config.lagrangian else 0.0
         self.optimizers = {
@@ -141,7 +143,11 @@ class CQL(Agent):
         following = self.target_critics(torch.cat([batch.next_observations, actions], dim=1))
         reward_ends, cost_ends = ends(batch)
         discount = self.config.discount
-        targets = [bellman_target(batch.rewards, reward_ends, following[REWARD_TWINS].amin(0), discount)]
+        reward = bellman_target(batch.rewards, reward_ends, following[REWARD_TWINS].amin(0), discount)
+        if self.guard is not None:
+            inside = self.guard.network.inside(batch.next_observations, actions)
+            reward = self.guard.guarded_target(reward, inside, reward_ends)
+        targets = [reward]
         if self.config.lagrangian:
             targets.append(bellman_target(batch.costs, cost_ends, following[COST_TWINS].amax(0), discount))
         return torch.stack(targets).repeat_interleave(2, dim=0)

@@ -158,7 +158,7 @@ class DoubleCriticAgent(Agent, ABC):
             next_cost = reward_mixture(q[self.of_cost], config.mixture).amax(1)
         else:
             reward, cost = self.target_critics.over_candidates(following, actions, self.choosing)  # (B, N)
-            chosen = _picked(actions, (reward - self.multiplier.value * cost).argmax(1))
+            chosen = _picked(actions, self.choice(following, actions, reward - self.multiplier.value * cost))
             q = self.target_critics(torch.cat([following, chosen], dim=1))  # (4 n, B)
             next_reward = reward_mixture(q[self.of_reward], config.mixture)
             next_cost = cost_mixture(q[self.of_cost], config.mixture)
@@ -198,8 +198,12 @@ class DoubleCriticAgent(Agent, ABC):
         """Of actions (B, N, act_dim) the one with the greatest min Q_r - m max Q_c (B, act_dim), its max Q_c (B,)."""
         q = self.critics.over_candidates(observations, actions)  # (4 n, B, N)
         cost = q[self.of_cost].amax(0)
-        chosen = (q[self.of_reward].amin(0) - self.multiplier.value * cost).argmax(1)
+        chosen = self.choice(observations, actions, q[self.of_reward].amin(0) - self.multiplier.value * cost)
         return _picked(actions, chosen), _picked(cost, chosen)
+
+    def choice(self, observations: Tensor, actions: Tensor, values: Tensor) -> Tensor:
+        """Index (B,) of the greatest of ``values`` (B, N) of ``actions`` (B, N, act_dim) at (B, obs_dim)."""
+        return values.argmax(1)
 
     def act(self, observations: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Actions (B, act_dim) in [-1, 1] for observations (B, obs_dim)."""

@@ -8,13 +8,13 @@ from pathlib import Path
 
 # Packages whose modules are followed: what computes updates and batches. Commands, environments and files of other
 # packages do not change what a training computes.
-_FOLLOWED = ("saferl.agents.", "saferl.nn.", "saferl.offline_data.")
+_FOLLOWED = ("saferl.agents.", "saferl.guardians.", "saferl.nn.", "saferl.offline_data.")
 _ALWAYS = ("saferl.offline_data.sampler", "saferl.offline_data.filters")
 
 
 @functools.cache
 def code_version(module: str) -> str:
-    """Digest of an agent's module and of all that it imports from saferl's agents, nn and offline_data.
+    """Digest of an agent's module and of all that it imports from saferl's agents, guardians, nn and offline_data.
 
     Comments, docstrings and layout do not count.
 

@@ -14,8 +14,9 @@ from saferl.guardians.neighbours import Neighbours
 
 NEAREST = 5  # k of knn where the settings leave it open
 _BLOCK = 1 << 23  # distances that are held at a time (32 MB)
-_BANDWIDTHS = np.geomspace(1e-3, 10, 81)  # tried, times sqrt(d): steps of 12 %
-_HELD_OUT, _KEPT = 1000, 10_000  # rows that judge a bandwidth, and at most so many that carry its kernels
+_COARSE = np.geomspace(1e-3, 10, 17)  # bandwidths tried, times sqrt(d)
+_FINE = np.geomspace(10**-0.25, 10**0.25, 11)  # then around the best of them: steps of 12 %
+_HELD_OUT, _KEPT = 500, 10_000  # rows that judge a bandwidth, and at most so many that carry its kernels
 
 
 class StoreGuardian(Guardian):
@@ -160,10 +161,10 @@ def squared_distances(points: Tensor, rows: Tensor, norms: Tensor) -> Tensor:
 
 
 def held_out_bandwidth(rows: NDArray[np.float32], seed: int = 0) -> float:
-    """The sigma under which held-out rows are likeliest, of 81 values between 1e-3 sqrt(d) and 10 sqrt(d).
+    """The sigma between 1e-3 sqrt(d) and 10 sqrt(d) under which held-out rows are likeliest, to 12 %.
 
-    The density is the mean of Gaussians N(x_i, sigma^2 I). A tenth of the rows is held out, 1,000 at most, and 10,000
-    of the others carry the kernels: more of both moves the choice little, as sigma falls with N^(-1 / (d + 4)).
+    The density is the mean of Gaussians N(x_i, sigma^2 I). A tenth of the rows is held out, 500 at most, and 10,000 of
+    the others carry the kernels: more of both moves the choice little, as sigma falls with N^(-1 / (d + 4)).
 
     Args:
         rows: (N, d) scaled, N >= 2.
@@ -173,6 +174,9 @@ def held_out_bandwidth(rows: NDArray[np.float32], seed: int = 0) -> float:
     held = rows[shuffled[: max(1, min(_HELD_OUT, len(rows) // 10))]]
     kept = torch.from_numpy(rows[shuffled[len(held) : len(held) + _KEPT]])
     squares = squared_distances(torch.from_numpy(held), kept, kept.square().sum(1))
-    sigmas = _BANDWIDTHS * columns**0.5
-    likelihoods = [float((squares * (-0.5 / s**2)).logsumexp(1).mean()) - columns * math.log(s) for s in sigmas]
-    return float(sigmas[int(np.argmax(likelihoods))])
+
+    def likelihood(sigma: float) -> float:
+        return float((squares * (-0.5 / sigma**2)).logsumexp(1).mean()) - columns * math.log(sigma)
+
+    coarse = max(columns**0.5 * _COARSE, key=likelihood)
+    return float(max(coarse * _FINE, key=likelihood))

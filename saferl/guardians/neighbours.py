@@ -54,13 +54,14 @@ class Neighbours:
             raise ValueError(MISSING) from error
         count, columns = self.rows.shape
         quantizer = faiss.IndexFlatL2(columns)
-        if self.centres is None:
+        centres = self.centres
+        if centres is None:
             lists = max(1, int(count**0.5))
             means = faiss.Kmeans(columns, lists, seed=0, max_points_per_centroid=_TRAINED, min_points_per_centroid=1)
             means.train(self.rows)
-            self.centres = means.centroids
-        quantizer.add(self.centres)
-        index = faiss.IndexIVFFlat(quantizer, columns, len(self.centres))
-        index.nprobe = min(PROBES, len(self.centres))
+            self.centres = centres = means.centroids
+        quantizer.add(centres)
+        index = faiss.IndexIVFFlat(quantizer, columns, len(centres))
+        index.nprobe = min(PROBES, len(centres))
         index.add(self.rows)
         return index

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from saferl.agents.agent import Agent
 from saferl.agents.bellman import bellman_target
 from saferl.agents.feasibility import (
     Weighting,
@@ -25,6 +24,7 @@ from saferl.agents.feasibility import (
 )
 from saferl.agents.fisor.config import FISORConfig
 from saferl.agents.fisor.margins import current_margins
+from saferl.agents.guarding import GuardedAgent
 from saferl.nn.averaging import average_into
 from saferl.nn.compilation import compiled
 from saferl.nn.cuda_graph import CudaGraph
@@ -47,11 +47,12 @@ class Draws(NamedTuple):
     dropout: list[Tensor] | None  # (B, hidden) for each block: 0 or 1 / (1 - share)
 
 
-class FISOR(Agent):
+class FISOR(GuardedAgent):
     """Reward critics, safety critics and a policy, trained on disjoint objectives at every update.
 
     The critics never depend on the policy. Networks: ``values`` (V_r, V_h), ``critics`` (twins of Q_r, twins of Q_h)
-    with a target copy, ``score`` ("awr": ``gaussian``) with an averaged copy that acts.
+    with a target copy, ``score`` ("awr": ``gaussian``) with an averaged copy that acts. Guarded, it takes
+    candidates that the data support, or the best supported one where there is none; training is as without.
     """
 
     updates: Tensor
@@ -79,6 +80,7 @@ class FISOR(Agent):
             self.noise_schedule = NoiseSchedule(config.schedule, config.diffusion_steps)
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.make_guard()
         self.to(self.device)
         trained = {"actor": self._actor()[0], "values": self.values, "critics": self.critics}
         self.optimizers = {name: self._adam(network) for name, network in trained.items()}
@@ -265,11 +267,14 @@ class FISOR(Agent):
 
     def selected(self, observations: Tensor, candidates: Tensor) -> Tensor:
         """Index (B,) of the chosen one of ``candidates`` (B, N, act_dim) at ``observations`` (B, obs_dim)."""
+        allowed = None if self.guard is None else self.guard.allowed(observations, candidates)  # (B, N)
         if self.config.selection == "least_qh":
             q_h = self.target_critics.over_candidates(observations, candidates, SAFETY_TWINS).amax(0)
-            return q_h.argmin(dim=1)
+            return (q_h if allowed is None else q_h.masked_fill(~allowed, torch.inf)).argmin(dim=1)
         q = self.target_critics.over_candidates(observations, candidates)  # (4, B, N)
         q_r, q_h = q[REWARD_TWINS].amin(0), q[SAFETY_TWINS].amax(0)
+        if allowed is not None:
+            q_h = q_h.masked_fill(~allowed, torch.inf)
         feasible = q_h <= self.threshold - self.config.safety_margin
         best = torch.where(feasible, q_r, -torch.inf).argmax(dim=1)
         return torch.where(feasible.any(dim=1), best, q_h.argmin(dim=1))

@@ -2,14 +2,8 @@
 
 from dataclasses import dataclass
 
-from saferl.agents.settings import (
-    ConstrainedConfig,
-    LimitUse,
-    check_at_least,
-    check_choice,
-    check_positive,
-    check_share,
-)
+from saferl.agents.guarding import GuardedConfig
+from saferl.agents.settings import LimitUse, check_at_least, check_choice, check_positive, check_share
 from saferl.nn.diffusion import SAMPLERS, SCHEDULES
 
 _CHOICES = {
@@ -23,7 +17,7 @@ _CHOICES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class FISORConfig(ConstrainedConfig):
+class FISORConfig(GuardedConfig):
     """Settings of FISOR; the defaults are the paper's for the DSRL tasks.
 
     Only the "qc" critic uses ``cost_limit`` and ``episode_length``; ``precision`` is of the score network in training.
