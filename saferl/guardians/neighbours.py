@@ -54,7 +54,7 @@ class Neighbours:
             raise ValueError(MISSING) from error
         count, columns = self.rows.shape
         quantizer = faiss.IndexFlatL2(columns)
-        centres = self.centres
+        centres: Any = self.centres
         if centres is None:
             lists = max(1, int(count**0.5))
             means = faiss.Kmeans(columns, lists, seed=0, max_points_per_centroid=_TRAINED, min_points_per_centroid=1)

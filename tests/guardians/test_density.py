@@ -78,7 +78,7 @@ def test_the_bandwidth_is_that_of_the_source():
     """Rows x = c + noise with few centres c, far apart: the likeliest kernel is the noise's own normal density."""
     rng = np.random.default_rng(0)
     centres = rng.uniform(-1, 1, (20, 4))
-    rows = (centres[rng.integers(20, size=8000)] + 0.02 * rng.normal(size=(8000, 4))).astype(np.float32)
+    rows = (centres[rng.integers(20, size=2000)] + 0.02 * rng.normal(size=(2000, 4))).astype(np.float32)
     # The mean of kernels around noisy rows has the variance sigma^2 + 0.02^2; so sigma is somewhat less than 0.02.
     assert 0.004 < held_out_bandwidth(rows) < 0.02
 
