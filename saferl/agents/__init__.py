@@ -14,6 +14,7 @@ from saferl.agents.cql import CQL, CQLConfig
 from saferl.agents.fisor import FISOR, FISORConfig
 from saferl.agents.iql_lag import IQLLag, IQLLagConfig
 from saferl.agents.o3srl import O3SRL, O3SRLConfig
+from saferl.agents.ogsrl import OGSRL, OGSRLConfig
 
 AGENTS: dict[str, tuple[type, type[Agent]]] = {
     "fisor": (FISORConfig, FISOR),
@@ -29,6 +30,7 @@ AGENTS: dict[str, tuple[type, type[Agent]]] = {
     "carl": (CARLConfig, CARL),
     "o3srl": (O3SRLConfig, O3SRL),
     "ccac": (CCACConfig, CCAC),
+    "ogsrl": (OGSRLConfig, OGSRL),
 }
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "CQL",
     "FISOR",
     "O3SRL",
+    "OGSRL",
     "Agent",
     "AgentConfig",
     "BCConfig",
@@ -62,4 +65,5 @@ __all__ = [
     "IQLLag",
     "IQLLagConfig",
     "O3SRLConfig",
+    "OGSRLConfig",
 ]
