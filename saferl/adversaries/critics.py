@@ -216,7 +216,7 @@ def fitted_critics(
     gains = data.gains / data.sizes[:, None]
     for update in range(config.updates):
         rows = torch.randint(len(data.terminals), (config.batch,), generator=generator).to(units.device)
-        loss = _loss(critics, target, data, gains, rows, config)
+        loss = twin_loss(critics, target, data, gains, rows, config)
         if with_robust:
             loss = loss + _robust_loss(critics, target, data, gains, rows, config, generator)
         optimizer.zero_grad(set_to_none=True)
@@ -229,7 +229,7 @@ def fitted_critics(
     return critics.requires_grad_(False)
 
 
-def _loss(
+def twin_loss(
     critics: FittedCritics,
     target: FittedCritics,
     data: Transitions,
@@ -237,7 +237,7 @@ def _loss(
     rows: Tensor,
     config: CriticConfig,
 ) -> Tensor:
-    """Mean squared errors () of the twins and of V."""
+    """Mean squared errors () of the twins and of V on the steps ``rows`` (B,); ``gains`` (2, N) are in their units."""
     states = data.observations[rows]
     with torch.no_grad():
         following = critics.pairs(data.next_observations[rows], data.next_actions[rows])

@@ -10,6 +10,9 @@ from omegaconf import OmegaConf
 import saferl.adversaries.config as config_module
 from saferl.adversaries.catalogue import ADVERSARIES
 from saferl.adversaries.config import SECTIONS, AttackConfig, parse_attack
+from saferl.adversaries.robust.config import METHODS, HardenConfig, parse_hardening
+from saferl.adversaries.robust.config import SECTIONS as ROBUST_SECTIONS
+from saferl.adversaries.targets import TARGETS
 from saferl.attack import main
 from saferl.command_line import check_flags, composed
 
@@ -17,6 +20,29 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "attacks.md").read_text(encoding="
 COMMANDS = [
     line for line in re.findall(r"^python -m saferl\.attack (.*)$", GUIDE, re.MULTILINE) if "resume" not in line
 ]
+
+
+HARDEN = re.findall(r"^python -m saferl\.harden (.*)$", GUIDE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", HARDEN)
+def test_a_command_of_the_guide_for_robust_training_is_understood(line):
+    flags = check_flags(line.replace("'", "").split())
+    parse_hardening(OmegaConf.to_container(composed("harden", flags.overrides)))
+
+
+def test_the_settings_file_of_robust_training_names_every_setting():
+    shown = OmegaConf.to_container(composed("harden", ["env=point_robot"]))
+    assert set(shown) == {field.name for field in dataclasses.fields(HardenConfig)}
+    for name, kind in ROBUST_SECTIONS.items():
+        assert set(shown[name]) == {field.name for field in dataclasses.fields(kind)}
+    for word in METHODS:
+        assert f"`{word}`" in GUIDE
+
+
+def test_the_guide_names_every_target():
+    table = GUIDE.split("## Targets")[1].split("HalfCheetah and Hopper are")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(TARGETS)
 
 
 @pytest.mark.parametrize("line", COMMANDS)

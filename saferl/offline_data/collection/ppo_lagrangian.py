@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
@@ -71,6 +72,7 @@ class PPOLagrangian(PPO):
         horizon: environment steps of the whole run, over which ``limit`` is spread.
         cost_width: units in each of the two hidden layers of the cost critic.
         learning_rate: of the policy, its value and the cost critic, constant.
+        policy: PPO's, a name or a class.
         kwargs: PPO's own settings.
     """
 
@@ -82,11 +84,10 @@ class PPOLagrangian(PPO):
         horizon: int,
         cost_width: int = 64,
         learning_rate: float = 3e-4,
+        policy: str | type[ActorCriticPolicy] = "MlpPolicy",
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            "MlpPolicy", env, learning_rate=learning_rate, normalize_advantage=False, device="cpu", **kwargs
-        )
+        super().__init__(policy, env, learning_rate=learning_rate, normalize_advantage=False, device="cpu", **kwargs)
         self.multiplier, self.limit, self.horizon = multiplier, limit, horizon
         layers: list[nn.Module] = [nn.Linear(spaces.flatdim(env.observation_space), cost_width), nn.Tanh()]
         layers += [nn.Linear(cost_width, cost_width), nn.Tanh(), nn.Linear(cost_width, 1)]

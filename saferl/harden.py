@@ -1,0 +1,99 @@
+"""python -m saferl.harden: training against attacks on observations; --help is the manual."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from saferl.adversaries.catalogue import Means, make_attack, needs_critics
+from saferl.adversaries.loading import load_victim
+from saferl.adversaries.robust.augmentation import augmented
+from saferl.adversaries.robust.config import METHODS, HardenConfig, parse_hardening, plain
+from saferl.adversaries.robust.training import Hardening
+from saferl.adversaries.threat import Normaliser, Threat, Units
+from saferl.command_line import UsageError, check_flags, composed, guarded, run_hydra
+from saferl.offline_data.hdf5 import load_hdf5, save_hdf5
+from saferl.progress_bar import progress_bar
+from saferl.training.run_evaluation import Protocol
+from saferl.training.run_folder import environment_facts, make_folder, write_atomically, write_json
+
+OmegaConf.register_new_resolver(
+    "harden_methods",
+    lambda *_: "\n".join(f"        {name:{13}} {about}" for name, about in METHODS.items()) + "\n",
+    replace=True,
+)
+
+
+def harden(config: HardenConfig) -> Path:
+    """Train, or make the data set; the path of what came out.
+
+    Raises: UsageError for what the user can mend; SystemExit(130) after Ctrl-C.
+    """
+    torch.set_num_threads(1)  # faster than two for networks of 64 units
+    try:
+        data = _augmented(config) if config.method == "augment" else None
+        folder = make_folder(config.out, config.env, f"harden-{config.method}", config.seed)
+        write_json(folder / "environment.json", environment_facts())
+        write_atomically(folder / "harden.yaml", yaml.safe_dump(plain(config), sort_keys=False).encode())
+        if data is not None:
+            save_hdf5(data, folder / "dataset.hdf5")
+            path = folder / "dataset.hdf5"
+            print(f"{path}: {data.n_episodes} episodes, {config.copies} of {config.copies + 1} parts attacked")
+            return path
+        with progress_bar("start") as report:
+            path = Hardening(config, Protocol().arguments(config.env), folder, report).run()
+    except KeyboardInterrupt:
+        print("saferl.harden: stopped; what was trained is lost.", file=sys.stderr)
+        raise SystemExit(130) from None
+    except (ValueError, gymnasium.error.Error) as error:
+        raise UsageError(str(error)) from error
+    print(f"{path}; measure it: python -m saferl.attack victim={path} env={config.env} eps={config.eps:g}")
+    return path
+
+
+def _augmented(config: HardenConfig) -> Any:
+    """The data set with attacked copies."""
+    assert config.victim is not None
+    assert config.data is not None
+    victim, _ = load_victim(config.victim, config.env)
+    if victim.remembers:
+        raise UsageError(f"method=augment asks about single states; {victim.name} has a memory and can't answer.")
+    dataset = load_hdf5(config.data)
+    dataset.check_sizes(victim.obs_dim, victim.act_dim, config.env)
+    if needs_critics(config.adversary) and victim.critics is None:
+        raise UsageError(f"adversary={config.adversary} needs critics; {victim.name} brings none. mad needs none.")
+    units = victim.normaliser or Normaliser.from_observations(dataset.observations, f"statistics of {config.data}")
+    threat = Threat(Units(units), config.eps, config.norm)
+    attack = make_attack(config.adversary, threat, Means(victim=victim, critics=victim.critics))
+    return augmented(dataset, threat, attack, config.copies, config.seed)
+
+
+def job(settings: DictConfig) -> None:
+    """One training from Hydra's settings."""
+    values: Mapping[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore[assignment]
+    harden(parse_hardening(values))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    return guarded("harden", lambda: _main(words))
+
+
+def _main(words: list[str]) -> int:
+    flags = check_flags(words)
+    if flags.multirun:
+        raise UsageError("harden takes no -m; run one training at a time.")
+    if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
+        parse_hardening(OmegaConf.to_container(composed("harden", flags.overrides)))  # type: ignore[arg-type]
+    run_hydra("harden", flags, job)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,135 @@
+"""Robust trainings from end to end, tiny, and what comes out of them; attacked data sets."""
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from saferl.adversaries.attacks import RandomAttack
+from saferl.adversaries.catalogue import ADVERSARIES
+from saferl.adversaries.learned import Shift, load_adversary
+from saferl.adversaries.loading import load_victim
+from saferl.adversaries.robust.augmentation import augmented
+from saferl.adversaries.robust.config import parse_hardening
+from saferl.adversaries.robust.observing import ramp
+from saferl.adversaries.robust.training import Hardening
+from saferl.adversaries.threat import Threat, Units
+from saferl.command_line import UsageError, composed
+from saferl.harden import main
+from saferl.offline_data.hdf5 import load_hdf5, save_hdf5
+from tests.adversaries.victims import normaliser, observations, threat
+from tests.offline_data.arrays import toy
+
+SMALL = [
+    "env=point_robot", "steps=160", "envs=2", "ppo.rollout=20", "ppo.batch=20", "ppo.epochs=1", "ppo.width=8",
+    "attack_steps=2", "critics.updates=2", "critics.hidden=8", "critics.batch=8", "learned.steps=32", "learned.envs=2",
+    "learned.rollout=16", "learned.epochs=1", "learned.width=8", "rat.steps=60", "rat.envs=2", "rat.random_steps=10",
+    "rat.explore_steps=10", "rat.batch=4", "rat.width=8", "rat.labels=2", "rat.questions=2", "rat.segment=3",
+    "rat.epochs=1", "rat.inner_every=10", "eps=0.2", "rounds=2",
+]  # fmt: skip
+
+
+def settings(*words):
+    return parse_hardening(OmegaConf.to_container(composed("harden", [*SMALL, *words])))
+
+
+@pytest.mark.parametrize("word", ["adversarial", "sa"])
+def test_the_radius_grows_during_the_training_and_the_policy_is_a_victim(word, tmp_path):
+    config = settings(f"method={word}", "attack=mr")
+    hardening, told = Hardening(config, {"start": "feasible"}, tmp_path, lambda share, _: None), []
+    hardening._report = lambda share, doing: told.append(share)
+    path = hardening.run()
+    assert told == [0.25, 0.5, 0.75, 1.0]
+    ball = hardening.threat if word == "adversarial" else hardening.model.policy.ascent.threat
+    assert ball.eps == pytest.approx(ramp(0.2, 160, 40, 160))
+    if word == "sa":
+        assert hardening.threat.eps == 0  # it learns from true observations
+    victim, _ = load_victim(str(path), "point_robot")
+    rows = hardening.normaliser.venv.venv.reset()
+    expected = hardening.model.policy.predict(hardening.normaliser.normalize_obs(rows), deterministic=True)[0]
+    np.testing.assert_allclose(victim.policy.act(rows), np.clip(expected, -1, 1), atol=1e-5)
+
+
+def test_in_atla_the_adversary_of_a_round_attacks_what_the_agent_sees_in_the_next(tmp_path):
+    config = settings("method=atla", "adversary=sa_rl_cost")
+    hardening = Hardening(config, {"start": "feasible"}, tmp_path, lambda share, doing: None)
+    hardening.run()
+    assert hardening.threat.eps == 0.2
+    victim, _ = load_victim(str(tmp_path / "round0.safetensors"), "point_robot")
+    raw = Threat(Units(victim.normaliser), 0.2)
+    attack = load_adversary(tmp_path / "adversary0.zip", raw, Shift(raw))
+    rows = (victim.normaliser.mean + victim.normaliser.scale * observations(5, 11)).astype(np.float32)
+    normalised = raw.units.features(raw.units.mean.new_tensor(rows)).numpy()
+    np.testing.assert_allclose(hardening.envs.attack.perturbations(normalised), attack.perturbations(rows), atol=1e-5)
+    assert np.abs(attack.perturbations(rows)).max() > 0
+
+
+def test_rat_can_be_the_adversary_of_the_rounds(tmp_path):
+    config = settings("method=rat_atla", "target=stays")
+    hardening = Hardening(config, {"start": "feasible"}, tmp_path, lambda share, doing: None)
+    hardening.run()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"round0.safetensors", "adversary0.safetensors", "policy.safetensors"} <= names
+    deltas = hardening.envs.attack.perturbations(observations(5, 11))
+    assert 0 < np.abs(deltas).max() <= 0.2 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["method=atla", "adversary=mad"], "needs an adversary that learns"),
+        (["method=rat_atla"], "adversary=rat needs target="),
+        (["method=rat_atla", "target=stands"], "stands is for HalfCheetah and Hopper"),
+        (["method=augment", "adversary=mad"], "needs victim="),
+        (["method=augment"], "needs an adversary that needs no training; got sa_rl_cost"),
+        (["method=attla"], "Did you mean method=atla"),
+        (["attack=q"], "attack must be mc or mr"),
+        (["steps=10"], r"steps must be >= ppo.rollout \* envs = 40"),
+        (["eps=0"], "eps must be > 0"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(words, message):
+    with pytest.raises(UsageError, match=message):
+        settings(*words)
+
+
+def test_every_adversary_that_learns_can_be_that_of_atla():
+    for name, kind in ADVERSARIES.items():
+        if kind.goal is not None and name != "rat":
+            assert settings("method=atla", f"adversary={name}", "target=stays").adversary == name
+
+
+def test_attacked_copies_keep_everything_but_what_is_seen():
+    data = toy(lengths=(5, 3, 4), obs_dim=4)
+    ball = threat(4, 0.3)
+    twice = augmented(data, ball, RandomAttack(ball), copies=2, seed=0)
+    count = len(data)
+    assert (len(twice), twice.n_episodes) == (3 * count, 3 * data.n_episodes)
+    for key in ("actions", "rewards", "costs", "terminals", "timeouts"):
+        np.testing.assert_array_equal(getattr(twice, key), np.concatenate([getattr(data, key)] * 3))
+    np.testing.assert_array_equal(twice.observations[:count], data.observations)
+    scale, ends = normaliser(4).scale, set((data.episode_ends - 1).tolist())
+    for copy in (1, 2):
+        part = slice(copy * count, (copy + 1) * count)
+        for key in ("observations", "next_observations"):
+            moved = np.abs(getattr(twice, key)[part] - getattr(data, key)) / scale
+            assert 0.2 < moved.max() <= 0.3 + 1e-4  # float32
+        seen, following = twice.observations[part], twice.next_observations[part]
+        for row in range(count):
+            if row not in ends:
+                np.testing.assert_array_equal(following[row], seen[row + 1])
+    assert not np.array_equal(twice.observations[count : 2 * count], twice.observations[2 * count :])
+
+
+def test_the_command_trains_and_augments(tmp_path, capsys):
+    assert main([*SMALL, "method=sa", f"out={tmp_path / 'a'}"]) == 0
+    (policy,) = (tmp_path / "a").rglob("policy.safetensors")
+    assert f"saferl.attack victim={policy} env=point_robot" in capsys.readouterr().out
+    data = toy(lengths=(5, 3), obs_dim=11, act_dim=2)
+    save_hdf5(data, tmp_path / "data.hdf5")
+    words = [*SMALL, "method=augment", "adversary=mad", f"victim={policy}", f"data={tmp_path / 'data.hdf5'}"]
+    assert main([*words, f"out={tmp_path / 'b'}"]) == 0
+    (made,) = (tmp_path / "b").rglob("dataset.hdf5")
+    assert load_hdf5(made).n_episodes == 4
+    capsys.readouterr()
+    assert main([*words, "adversary=mc"]) == 2
+    assert "needs critics" in capsys.readouterr().err
