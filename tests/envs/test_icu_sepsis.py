@@ -1,8 +1,11 @@
 """ICU-Sepsis against the exact values that others computed for it, its package's own facts and sampled episodes."""
 
 import importlib.metadata
+import subprocess
 import sys
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +13,10 @@ import scipy.sparse
 from scipy.optimize import linprog
 
 import saferl.envs
+from saferl import install_envs
 from saferl.envs.errors import MissingPackageError
 from saferl.envs.icu_sepsis import action_indices, finite_model, optimum
-from saferl.envs.icu_sepsis.model import ACTIONS, LIVE, SINK, STATES, SURVIVAL, read_model
+from saferl.envs.icu_sepsis.model import ACTIONS, LIVE, PIP_LINE, SINK, STATES, SURVIVAL, read_model
 
 needs_package = pytest.mark.skipif(
     not any(each.name == "icu-sepsis" for each in importlib.metadata.distributions()),
@@ -173,6 +177,16 @@ def test_without_the_package_one_line_says_how_to_install_it(monkeypatch):
 
 def test_the_package_is_never_imported(model):
     assert "icu_sepsis" not in sys.modules
+
+
+def test_the_install_command_leaves_the_old_gym_out(monkeypatch):
+    called = []
+    monkeypatch.setattr(subprocess, "call", lambda command: called.append(command) or 0)
+    assert install_envs.main(["--medical"]) == 0
+    assert called[-1][-2:] == ["--no-deps", "icu-sepsis==2.0.1"]
+    assert PIP_LINE.split() == called[-1][-4:]
+    project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["optional-dependencies"]["medical"] == ["icu-sepsis==2.0.1"]
 
 
 def test_damaged_files_are_refused(tmp_path):
