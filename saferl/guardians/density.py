@@ -139,12 +139,12 @@ def log_density(
     Args:
         left_out: the points are the rows, and the mean of each is over the N - 1 others.
     """
-    reference = torch.from_numpy(rows)
+    reference = torch.from_numpy(rows).to(_precision(sigma, rows.shape[1]))
     norms = reference.square().sum(1)  # (N,)
     scores = np.empty(len(points), np.float32)
     step = max(1, _BLOCK // len(rows))
     for start in range(0, len(points), step):
-        squares = squared_distances(torch.from_numpy(points[start : start + step]), reference, norms)
+        squares = squared_distances(torch.from_numpy(points[start : start + step]).to(reference), reference, norms)
         if left_out:
             here = torch.arange(len(squares))
             squares[here, start + here] = torch.inf
@@ -155,9 +155,14 @@ def log_density(
 def squared_distances(points: Tensor, rows: Tensor, norms: Tensor) -> Tensor:
     """|x - x_i|^2 (B, N) of points (B, d) and rows (N, d), whose squared norms (N,) are known.
 
-    By one product; inputs in [-1, 1] lose about 1e-6 d to rounding, little against 2 sigma^2.
+    By one product; of inputs in [-1, 1] float32 loses about 1e-6 d to rounding.
     """
     return torch.addmm(norms, points, rows.T, alpha=-2).add_(points.square().sum(1, keepdim=True)).clamp_(min=0)
+
+
+def _precision(sigma: float, columns: int) -> torch.dtype:
+    """float64 where the rounding of squared distances would show against 2 sigma^2."""
+    return torch.float64 if 2 * sigma**2 < 1e-3 * columns else torch.float32
 
 
 def held_out_bandwidth(rows: NDArray[np.float32], seed: int = 0) -> float:
@@ -172,8 +177,8 @@ def held_out_bandwidth(rows: NDArray[np.float32], seed: int = 0) -> float:
     """
     columns, shuffled = rows.shape[1], np.random.default_rng(seed).permutation(len(rows))
     held = rows[shuffled[: max(1, min(_HELD_OUT, len(rows) // 10))]]
-    kept = torch.from_numpy(rows[shuffled[len(held) : len(held) + _KEPT]])
-    squares = squared_distances(torch.from_numpy(held), kept, kept.square().sum(1))
+    kept = torch.from_numpy(rows[shuffled[len(held) : len(held) + _KEPT]]).double()
+    squares = squared_distances(torch.from_numpy(held).double(), kept, kept.square().sum(1))
 
     def likelihood(sigma: float) -> float:
         return float((squares * (-0.5 / sigma**2)).logsumexp(1).mean()) - columns * math.log(sigma)

@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 
 PROBES = 16  # inverted lists that a query looks into; docs/guardians.md has what that finds
 _TRAINED = 50  # rows per list from which faiss learns the lists' centres
+_BLOCK = 1 << 22  # differences that are held at a time (32 MB)
 MISSING = (
     "guardian.search=faiss needs the package faiss-cpu: pip install 'saferl[guardian]', or take guardian.search=exact."
 )
@@ -35,7 +36,12 @@ class Neighbours:
             return distances, found
         _, found = self._index.search(np.ascontiguousarray(points), count)
         # faiss's own distances come from |x|^2 - 2 x y + |y|^2, which loses the small ones to rounding.
-        distances = np.linalg.norm(points[:, None].astype(np.float64) - self.rows[found], axis=2)
+        distances = np.empty(found.shape)
+        step = max(1, _BLOCK // (count * self.rows.shape[1]))
+        for start in range(0, len(points), step):
+            block = slice(start, start + step)
+            differences = points[block, None].astype(np.float64) - self.rows[found[block]]
+            distances[block] = np.linalg.norm(differences, axis=2)
         distances[found < 0] = np.inf
         order = distances.argsort(axis=1, kind="stable")
         return np.take_along_axis(distances, order, axis=1), np.take_along_axis(found, order, axis=1)

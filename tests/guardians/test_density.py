@@ -17,10 +17,20 @@ DISTANCES = np.linalg.norm(POINTS[:, None] - ROWS[None], axis=2)  # (50, 300)
 AMONG = np.linalg.norm(ROWS[:, None] - ROWS[None], axis=2)  # (300, 300)
 
 
-def test_kernel_density_is_the_mean_of_the_kernels():
-    guardian = fit_guardian(*DATA, GuardianConfig(bandwidth=0.3))
-    expected = np.log(np.exp(-(DISTANCES**2) / (2 * 0.3**2)).mean(1))
-    np.testing.assert_allclose(guardian.score(*QUERIES), expected, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("sigma", [0.3, 0.02])
+def test_kernel_density_is_the_mean_of_the_kernels(sigma):
+    guardian = fit_guardian(*DATA, GuardianConfig(bandwidth=sigma))
+    expected = np.logaddexp.reduce(-(DISTANCES**2) / (2 * sigma**2), axis=1) - np.log(300)
+    np.testing.assert_allclose(guardian.score(*QUERIES), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_close_pairs_keep_their_distances():
+    observations, actions = (np.repeat(each, 2, axis=0) for each in cloud(50))
+    observations[::2, 0] += 1e-4  # pairs, some 1e-5 apart once they are scaled: float32 products would lose that
+    guardian = fit_guardian(observations, actions, GuardianConfig(bandwidth=1e-4))
+    gap = np.linalg.norm(np.diff(scaled(observations, actions), axis=0)[::2], axis=1)
+    expected = np.log(np.exp(-(gap**2) / (2 * 1e-4**2)) / 99)
+    np.testing.assert_allclose(guardian.left_out_scores()[::2], expected, atol=0.01)
 
 
 def test_the_threshold_leaves_each_row_out_of_its_own_density():
