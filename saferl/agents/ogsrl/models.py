@@ -16,7 +16,7 @@ from saferl.offline_data.batch import Batch
 
 _BLOCK = 1 << 24  # distances that are held at a time (64 MB)
 LOG_VARIANCE_LIMITS = (-10.0, 2.0)
-HELD_BATCH = 256
+BATCH = 256
 
 
 class Transition(NamedTuple):
@@ -132,9 +132,7 @@ class EnsembleModel(nn.Module):
         values = (values - self.centre) / self.spread
         optimizer = torch.optim.Adam(self.parameters(), lr=1e-3)
         for _ in range(self.updates):
-            rows = torch.randint(
-                len(values), (len(self.members), HELD_BATCH), generator=generator, device=values.device
-            )
+            rows = torch.randint(len(values), (len(self.members), BATCH), generator=generator, device=values.device)
             loss = sum(
                 self.loss(member, values[index], data.terminals[index]) for member, index in zip(self.members, rows)
             )
@@ -166,8 +164,9 @@ class EnsembleModel(nn.Module):
         size = pairs.shape[1]
         inputs = (pairs - self.centre[:size]) / self.spread[:size]
         predicted = [torch.stack(each) for each in zip(*(self._predicted(m, inputs) for m in self.members))]
-        chosen = torch.randint(len(self.members), (len(pairs),), device=pairs.device), torch.arange(len(pairs))
-        mean, log_variance, end = (each[chosen] for each in predicted)
+        each_row = torch.arange(len(pairs), device=pairs.device)
+        chosen = torch.randint(len(self.members), (len(pairs),), device=pairs.device), each_row
+        mean, log_variance, end = (each[chosen] for each in predicted)  # of each row, one member's
         noise = torch.randn_like(mean) * (0.5 * log_variance).exp()
         noise[:, -2:] = 0
         values = (mean + noise) * self.spread[size:] + self.centre[size:]
