@@ -98,7 +98,9 @@ def guard(config: GuardConfig) -> Path:
         raise UsageError(str(error)) from error
     folder = _folder(config)
     guardian.save(folder / "guardian")
-    write_json(folder / "guardian.json", _facts(config, dataset, guardian, report, visited, held.n_episodes))
+    write_json(folder / "guardian.json", _facts(dataset, guardian, report, visited, held.n_episodes))
+    how = {"settings": asdict(config), "environment": environment_facts()}
+    write_json(folder / "guardian" / "command.json", how)  # apart, since a safety case shows all of guardian.json
     figure = guardian_figure(guardian, report, visited)
     save_figure(figure, folder / "guardian.png", f"Guardian {guardian.kind}, alpha {guardian.alpha:g}")
     _show(guardian, report, visited)
@@ -149,7 +151,7 @@ def visited_share(policy: Policy, guardian: Guardian, env: str, episodes: int, s
 
     Returns: ``share`` with ``low`` and ``high`` (Clopper-Pearson, as if steps were independent), ``steps``,
         ``episodes_outside`` (share of episodes with a pair outside), ``fallback_share`` (of a GuardedPolicy: share of
-        steps that the fallback took), mean ``return`` and ``cost``.
+        steps that the fallback took; else 0), mean ``return`` and ``cost``.
     """
     outside, left = [], set[int]()
     fallbacks = 0
@@ -166,9 +168,7 @@ def visited_share(policy: Policy, guardian: Guardian, env: str, episodes: int, s
     away = np.concatenate(outside)
     low, high = rate_interval(int(away.sum()), len(away))
     facts: dict[str, Any] = {"share": float(away.mean()), "low": low, "high": high, "steps": len(away)}
-    facts["episodes_outside"] = len(left) / episodes
-    if isinstance(policy, GuardedPolicy):
-        facts["fallback_share"] = fallbacks / len(away)
+    facts |= {"episodes_outside": len(left) / episodes, "fallback_share": fallbacks / len(away)}
     return {**facts, "return": float(measured.returns.mean()), "cost": float(measured.costs.mean())}
 
 
@@ -185,7 +185,6 @@ def _folder(config: GuardConfig) -> Path:
 
 
 def _facts(
-    config: GuardConfig,
     dataset: OfflineDataset,
     guardian: Guardian,
     report: Mapping[str, Coverage],
@@ -209,8 +208,6 @@ def _facts(
         "rows_for_twice_alpha": rows_needed(guardian.alpha, min(2 * guardian.alpha, 0.5 + guardian.alpha / 2), DELTA),
         "coverage": [each.as_dict() for each in report.values()],
         "visited": [{"policy": name, **facts} for name, facts in visited.items()],
-        "settings": asdict(config),
-        "environment": environment_facts(),
     }
 
 
@@ -230,13 +227,12 @@ def _show(guardian: Guardian, report: Mapping[str, Coverage], visited: Mapping[s
     for column in ("", "outside", "95 % interval", "episodes outside", "fallback took", "return", "cost"):
         table.add_column(column, justify="right" if column else "left")
     for name, facts in visited.items():
-        taken = _percent(facts["fallback_share"]) if "fallback_share" in facts else ""
         table.add_row(
             name,
             _percent(facts["share"]),
             f"[{_percent(facts['low'])}, {_percent(facts['high'])}]",
             _percent(facts["episodes_outside"]),
-            taken,
+            _percent(facts["fallback_share"]),
             f"{facts['return']:.4g}",
             f"{facts['cost']:.4g}",
         )

@@ -46,12 +46,14 @@ def test_a_run_is_rolled_out_with_and_without_fallback(run, capsys):
     assert "with fallback" in capsys.readouterr().out
     facts = json.loads((run / "guardian.json").read_text())
     alone, guarded = facts["visited"]
-    assert "fallback_share" not in alone
+    assert alone["fallback_share"] == 0
     assert 0 < guarded["fallback_share"] < 1
     parts, _ = parts_of(open_run(run))
     (part,) = [each for each in parts if each.title == "Guardian coverage"]
     assert part.facts["kind"] == "knn"
     assert [row["policy"] for row in part.tables["visited"]] == ["policy", "with fallback"]
+    assert "settings kind" not in part.facts
+    assert json.loads((run / "guardian" / "command.json").read_text())["settings"]["kind"] == "knn"
     assert [picture.name for picture in part.pictures] == ["guardian.png"]
 
 
