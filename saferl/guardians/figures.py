@@ -39,14 +39,15 @@ def guardian_figure(
     scores.set_xlabel("score (what is beyond the axis is in its last bin)", fontsize=8)
     scores.set_yscale("log")
     scores.set_ylabel("density", fontsize=8)
-    scores.legend(fontsize=7, frameon=False)
+    scores.set_ylim(top=200 * scores.get_ylim()[1])  # room for the legend
+    scores.legend(fontsize=7, frameon=False, loc="upper left")
     rows = [(each.name, each.share, each.low, each.high, _COLOURS[key]) for key, each in report.items()]
     for name, facts in (visited or {}).items():
         rows.append((f"visited: {name}", 1 - facts["share"], 1 - facts["high"], 1 - facts["low"], GREEN))
     for place, (_, share, least, most, colour) in enumerate(rows):
         shares.barh(place, 100 * share, color=colour, alpha=0.35, height=0.6)
         shares.plot([100 * least, 100 * most], [place, place], color=colour, linewidth=2)
-        shares.annotate(f"{100 * share:.1f} %", (100 * share, place), (4, 6), textcoords="offset points", fontsize=7)
+        shares.annotate(f"{100 * share:.1f} %", (102, place), fontsize=7, va="center")
     shares.axvline(100 * (1 - guardian.alpha), color=GREY, linestyle=":", linewidth=1)
     shares.set_yticks(range(len(rows)), [row[0] for row in rows])
     shares.invert_yaxis()
