@@ -41,7 +41,7 @@ from saferl.evaluation.statistics import rate_interval
 from saferl.policy import CallablePolicy, Policy
 from saferl.training.run_folder import read_json, write_json
 
-EPS = 1.0  # normalised units: 1.6 m in x and 0.4 m/s in speed, as the published 0.1 m is on Meta-World's table
+EPS = 1.0  # normalised units: 1.6 m in x, 0.4 m/s in speed; at half of it this victim brakes by 0.25 m/s^2 at most
 BEHAVIOURS = ("stays", "violates")
 STEPS, EPISODES, SHOWN = 6_000, 100, 4
 START = {"start": "feasible"}

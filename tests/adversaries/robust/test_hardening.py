@@ -28,13 +28,16 @@ SMALL = [
 ]  # fmt: skip
 
 
-def settings(*words):
-    return parse_hardening(OmegaConf.to_container(composed("harden", [*SMALL, *words])))
+BASE = OmegaConf.to_container(composed("harden", SMALL))
+
+
+def settings(**values):
+    return parse_hardening({**BASE, **values})
 
 
 @pytest.mark.parametrize("word", ["adversarial", "sa"])
 def test_the_radius_grows_during_the_training_and_the_policy_is_a_victim(word, tmp_path):
-    config = settings(f"method={word}", "attack=mr")
+    config = settings(method=word, attack="mr")
     hardening, told = Hardening(config, {"start": "feasible"}, tmp_path, lambda share, _: None), []
     hardening._report = lambda share, doing: told.append(share)
     path = hardening.run()
@@ -50,7 +53,7 @@ def test_the_radius_grows_during_the_training_and_the_policy_is_a_victim(word, t
 
 
 def test_in_atla_the_adversary_of_a_round_attacks_what_the_agent_sees_in_the_next(tmp_path):
-    config = settings("method=atla", "adversary=sa_rl_cost")
+    config = settings(method="atla", adversary="sa_rl_cost")
     hardening = Hardening(config, {"start": "feasible"}, tmp_path, lambda share, doing: None)
     hardening.run()
     assert hardening.threat.eps == 0.2
@@ -64,7 +67,7 @@ def test_in_atla_the_adversary_of_a_round_attacks_what_the_agent_sees_in_the_nex
 
 
 def test_rat_can_be_the_adversary_of_the_rounds(tmp_path):
-    config = settings("method=rat_atla", "target=stays")
+    config = settings(method="rat_atla", target="stays")
     hardening = Hardening(config, {"start": "feasible"}, tmp_path, lambda share, doing: None)
     hardening.run()
     names = {path.name for path in tmp_path.iterdir()}
@@ -74,28 +77,29 @@ def test_rat_can_be_the_adversary_of_the_rounds(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("values", "message"),
     [
-        (["method=atla", "adversary=mad"], "needs an adversary that learns"),
-        (["method=rat_atla"], "adversary=rat needs target="),
-        (["method=rat_atla", "target=stands"], "stands is for HalfCheetah and Hopper"),
-        (["method=augment", "adversary=mad"], "needs victim="),
-        (["method=augment"], "needs an adversary that needs no training; got sa_rl_cost"),
-        (["method=attla"], "Did you mean method=atla"),
-        (["attack=q"], "attack must be mc or mr"),
-        (["steps=10"], r"steps must be >= ppo.rollout \* envs = 40"),
-        (["eps=0"], "eps must be > 0"),
+        ({"method": "atla", "adversary": "mad"}, "needs an adversary that learns"),
+        ({"method": "rat_atla"}, "adversary=rat needs target="),
+        ({"method": "rat_atla", "target": "stands"}, "stands is for HalfCheetah and Hopper"),
+        ({"method": "augment", "adversary": "mad"}, "needs victim="),
+        ({"method": "augment"}, "needs an adversary that needs no training; got sa_rl_cost"),
+        ({"method": "attla"}, "Did you mean method=atla"),
+        ({"adversary": "pa_da"}, "Did you mean adversary=pa_ad"),
+        ({"attack": "q"}, "attack must be mc or mr"),
+        ({"steps": 10}, r"steps must be >= ppo.rollout \* envs = 40"),
+        ({"eps": 0.0}, "eps must be > 0"),
     ],
 )
-def test_mistakes_are_told_in_one_line(words, message):
+def test_mistakes_are_told_in_one_line(values, message):
     with pytest.raises(UsageError, match=message):
-        settings(*words)
+        settings(**values)
 
 
 def test_every_adversary_that_learns_can_be_that_of_atla():
     for name, kind in ADVERSARIES.items():
         if kind.goal is not None and name != "rat":
-            assert settings("method=atla", f"adversary={name}", "target=stays").adversary == name
+            assert settings(method="atla", adversary=name, target="stays").adversary == name
 
 
 def test_attacked_copies_keep_everything_but_what_is_seen():
