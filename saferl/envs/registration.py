@@ -47,6 +47,7 @@ def register_all() -> None:
             gymnasium.register(
                 id=env_id,
                 entry_point="saferl.envs.icu_sepsis.environment:ICUSepsis",
+                vector_entry_point="saferl.envs.icu_sepsis.batched:BatchedICUSepsis",
                 max_episode_steps=500,  # of 4 h
                 kwargs={"discrete": name == "icu_sepsis_discrete"},
             )

@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import scipy.sparse
@@ -143,6 +144,44 @@ def test_both_forms_are_one_process(model):
             assert ours == theirs
             assert info == other
             ended = ours[1]
+
+
+@pytest.mark.parametrize("name", ["saferl/ICUSepsis-v0", "saferl/ICUSepsisDiscrete-v0"])
+def test_many_patients_are_as_one_by_one(model, name):
+    together = gymnasium.make_vec(name, num_envs=5)
+    apart = gymnasium.make_vec(name, num_envs=5, vectorization_mode="sync")
+    assert type(together.unwrapped).__name__ == "BatchedICUSepsis"
+    assert (together.observation_space, together.action_space) == (apart.observation_space, apart.action_space)
+    apart.action_space.seed(0)
+    left, right = together.reset(seed=3), apart.reset(seed=3)
+    ended = 0
+    for step in range(60):  # about six patients each
+        for ours, theirs in zip(left[:-1], right[:-1]):
+            np.testing.assert_array_equal(ours, theirs)
+        assert left[-1].keys() == right[-1].keys()
+        for key, values in left[-1].items():
+            np.testing.assert_array_equal(values, right[-1][key], err_msg=key)
+        if step == 40:  # without seeds the generators go on
+            left, right = together.reset(), apart.reset()
+            continue
+        action = apart.action_space.sample()
+        left, right = together.step(action), apart.step(action)
+        ended += left[2].sum()
+    assert ended > 5
+    with pytest.raises(ValueError, match="5 patients need one seed or 5; got 2"):
+        together.reset(seed=[1, 2])
+
+
+def test_an_episode_is_cut_at_its_limit(model):
+    env = gymnasium.make_vec("saferl/ICUSepsisDiscrete-v0", num_envs=64, max_episode_steps=2)
+    env.reset(seed=0)
+    env.step(np.zeros(64, int))
+    *_, terminated, truncated, _ = env.step(np.zeros(64, int))
+    ended = terminated | truncated
+    assert truncated.sum() > 20
+    *_, terminated, truncated, info = env.step(np.zeros(64, int))
+    assert not (terminated | truncated)[ended].any()  # new patients
+    assert not info["cost"][ended].any()
 
 
 def test_levels_of_the_box():
