@@ -1,14 +1,18 @@
-"""Nearest rows of a reference set: exact by a k-d tree, or approximate by faiss for large stores."""
+"""Nearest rows of a reference set: exact by a k-d tree or all distances, approximate by faiss for large stores."""
 
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 PROBES = 16  # inverted lists that a query looks into; docs/guardians.md has what that finds
 _TRAINED = 50  # rows per list from which faiss learns the lists' centres
-_BLOCK = 1 << 22  # differences that are held at a time (32 MB)
+_TREE_COLUMNS = 20  # up to so many a k-d tree is faster than all distances
+_BLOCK = 1 << 22  # differences or distances that are held at a time (32 MB)
+_ROWS = 1 << 14  # reference rows of one product
 MISSING = (
     "guardian.search=faiss needs the package faiss-cpu: pip install 'saferl[guardian]', or take guardian.search=exact."
 )
@@ -19,14 +23,14 @@ class Neighbours:
 
     Args:
         rows: (N, d) float32.
-        search: "exact" or "faiss".
+        search: "exact" (a k-d tree, with more than 20 columns all distances) or "faiss".
         centres: (lists, d) of the inverted lists, where they are known already (a saved guardian's).
     Raises: ValueError if faiss is asked for and not installed.
     """
 
     def __init__(self, rows: NDArray[np.float32], search: str, centres: NDArray[np.float32] | None = None) -> None:
         self.rows, self.centres = rows, centres
-        self._tree = cKDTree(rows) if search == "exact" else None
+        self._tree = cKDTree(rows) if search == "exact" and rows.shape[1] <= _TREE_COLUMNS else None
         self._index: Any = None if search == "exact" else self._inverted_lists()
 
     def query(self, points: NDArray[np.float32], count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -34,8 +38,11 @@ class Neighbours:
         if self._tree is not None:
             distances, found = self._tree.query(points, k=np.arange(1, count + 1))
             return distances, found
-        _, found = self._index.search(np.ascontiguousarray(points), count)
-        # faiss's own distances come from |x|^2 - 2 x y + |y|^2, which loses the small ones to rounding.
+        if self._index is None:
+            found = nearest_of_all(points, self.rows, count)
+        else:
+            found = self._index.search(np.ascontiguousarray(points), count)[1]
+        # Both found them by |x|^2 - 2 x y + |y|^2, which loses small distances to rounding.
         distances = np.empty(found.shape)
         step = max(1, _BLOCK // (count * self.rows.shape[1]))
         for start in range(0, len(points), step):
@@ -71,3 +78,31 @@ class Neighbours:
         index.nprobe = min(PROBES, len(centres))
         index.add(self.rows)
         return index
+
+
+def nearest_of_all(points: NDArray[np.float32], rows: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Numbers (B, count) of the nearest of ``rows`` (N, d) to ``points`` (B, d), N >= count, by all B N distances."""
+    reference = torch.from_numpy(rows)
+    norms = reference.square().sum(1)
+    found = np.empty((len(points), count), np.int64)
+    step = max(1, _BLOCK // _ROWS)
+    for start in range(0, len(points), step):
+        asked = torch.from_numpy(points[start : start + step])
+        best = torch.zeros(len(asked), 0), torch.zeros(len(asked), 0, dtype=torch.int64)
+        for first in range(0, len(rows), _ROWS):
+            block = slice(first, first + _ROWS)
+            squares = squared_distances(asked, reference[block], norms[block])
+            near, places = squares.topk(min(count, squares.shape[1]), dim=1, largest=False)
+            near, places = torch.cat([best[0], near], dim=1), torch.cat([best[1], places + first], dim=1)
+            near, order = near.topk(min(count, near.shape[1]), dim=1, largest=False)
+            best = near, places.gather(1, order)
+        found[start : start + step] = best[1].numpy()
+    return found
+
+
+def squared_distances(points: Tensor, rows: Tensor, norms: Tensor) -> Tensor:
+    """|x - x_i|^2 (B, N) of points (B, d) and rows (N, d), whose squared norms (N,) are known.
+
+    By one product; of inputs in [-1, 1] float32 loses about 1e-6 d to rounding.
+    """
+    return torch.addmm(norms, points, rows.T, alpha=-2).add_(points.square().sum(1, keepdim=True)).clamp_(min=0)

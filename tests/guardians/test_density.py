@@ -111,6 +111,17 @@ def test_at_most_so_many_rows_are_kept():
     np.testing.assert_array_equal(guardian.scale.low, np.hstack(DATA).min(0))  # the scale is that of all rows
 
 
+def test_many_columns_are_searched_as_exactly():
+    rows = scaled(*cloud(400, obs_dim=25)).astype(np.float32)
+    rows[200:210] = rows[:10] + np.float32(1e-5)  # closer than float32 products can tell from 0
+    search = Neighbours(rows, "exact")
+    plain = np.sort(np.linalg.norm(rows[:, None].astype(float) - rows[None], axis=2), axis=1)
+    np.testing.assert_allclose(search.query_left_out(4), plain[:, 1:5], rtol=1e-6)
+    points = scaled(*cloud(30, seed=3, obs_dim=25)).astype(np.float32)
+    expected = np.argsort(np.linalg.norm(points[:, None].astype(float) - rows[None], axis=2), axis=1)[:, :6]
+    assert np.array_equal(search.query(points, 6)[1], expected)
+
+
 def test_faiss_finds_the_nearest_rows():
     pytest.importorskip("faiss")
     rows = scaled(*cloud(3000, obs_dim=10)).astype(np.float32)
