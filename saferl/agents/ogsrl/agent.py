@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from saferl.agents.agent import Agent, BatchSource
 from saferl.agents.ogsrl.config import OGSRLConfig
-from saferl.agents.ogsrl.models import EnsembleModel, Fitted, NearestModel, gaussian_log_prob
+from saferl.agents.ogsrl.models import EnsembleModel, NearestModel, gaussian_log_prob
 from saferl.agents.ogsrl.rollouts import Rollouts, advantages, imagine
 from saferl.agents.ogsrl.support import Support
 from saferl.agents.ogsrl.trust_region import Coefficients, conjugate_gradients, step_coefficients
@@ -60,7 +60,7 @@ class GaussianPolicy(nn.Module):
         return gaussian_log_prob(actions, self.mean(inputs), self.log_std)
 
 
-class Inputs(Fitted):
+class Inputs(nn.Module):
     """Observations less their mean, in standard deviations, clipped to [-10, 10]."""
 
     centre: Tensor
