@@ -35,6 +35,7 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PY) -m pip install --quiet --editable ".[mujoco,minari,filter,guardian,dev]"
+	$(PY) -m saferl.install_envs --medical
 	touch $@
 
 clean:
