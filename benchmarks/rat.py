@@ -74,12 +74,15 @@ def policy_of(method: str, behaviour: str, seed: int, victim: Victim, threat: Th
         path, turn = stem.with_suffix(".zip"), make_turn(method, threat, Means(victim=victim))
         settings = LearnedConfig(steps=STEPS, envs=8, rollout=64)
         envs = AdversaryEnvs("point_robot", START, victim, threat, turn, TARGETS[behaviour].score, 8, 10**6 * seed)
-        train_adversary(envs, settings, path, seed)
+        if not path.exists():
+            train_adversary(envs, settings, path, seed)
         return AttackedPolicy(victim, threat, load_adversary(path, threat, turn))
     config = VARIANTS[method]
+    path = stem.with_suffix(".safetensors" if config.intention else ".zip")
+    if path.exists():
+        return AttackedPolicy(victim, threat, load_rat(path, threat, config))
     rat = RAT(place_of(victim, threat, behaviour), config, 10**6 * (seed + 1))
     rat.train(lambda share: print(f"    {behaviour}, {method}, seed {seed}: {100 * share:.0f} %", flush=True))
-    path = stem.with_suffix(".safetensors" if config.intention else ".zip")
     rat.save(path)
     if method == "rat":  # the policy that it imitates, evaluated beside it
         own = CallablePolicy(rat.intention.act)

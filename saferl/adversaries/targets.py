@@ -33,9 +33,9 @@ def reaches_wrong_goal(episode: Trajectory) -> bool:
 
 
 def stays(episode: Trajectory) -> bool:
-    """PointRobot: never gets further than 0.5 m from where it was after a quarter of its time."""
+    """PointRobot: gets no further than 0.5 m from where it is after a quarter of its time, until time runs out."""
     path = episode.observations[len(episode) // 4 :, :2]
-    return bool((np.linalg.norm(path - path[0], axis=1) <= STILL).all())
+    return not episode.terminated and bool((np.linalg.norm(path - path[0], axis=1) <= STILL).all())
 
 
 def costly(steps: Steps) -> NDArray[np.float64]:

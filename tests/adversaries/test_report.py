@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,6 +116,7 @@ def test_targets_are_functions_of_an_episode():
     costly = episode(line * [[1, 0]], costs=np.eye(8)[3])
     assert successes(TARGETS["reaches_wrong_goal"], [to_wrong, to_goal, stops]).tolist() == [True, False, False]
     assert successes(TARGETS["stays"], [to_wrong, to_goal, stops]).tolist() == [False, False, True]
+    assert not TARGETS["stays"](replace(stops, terminated=True))  # it is over, nobody stayed
     assert successes(TARGETS["violates"], [to_goal, costly]).tolist() == [False, True]
     assert target_named("stays") is TARGETS["stays"]
     assert target_named("tests.adversaries.test_report:ends_right")(to_goal)
