@@ -11,7 +11,7 @@ train: $(VENV)/.installed
 	$(PY) -m saferl.train $(ARGS)
 
 # A process per core with one thread each; a file's tests stay together, since they share what was trained for them.
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 
 test: $(VENV)/.installed-dev
 	$(PYTEST)

@@ -204,7 +204,7 @@ def test_settings_are_checked(config_class, settings, message):
         config_class(**settings)
 
 
-@pytest.mark.parametrize("limit", [2.0, 4.0])
+@pytest.mark.parametrize("limit", [2.0, pytest.param(4.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("classes", "learns"), zip(AGENTS, LEARNS))
 def test_both_solve_the_tabular_task(classes, learns, limit):
     config_class, agent_class = classes
