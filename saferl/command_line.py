@@ -72,6 +72,32 @@ def run_hydra(config_name: str, flags: argparse.Namespace, job: Callable[[DictCo
         raise mistakes[0]
 
 
+def single_run(
+    command: str,
+    words: Sequence[str],
+    check: Callable[[DictConfig], Any],
+    job: Callable[[DictConfig], None],
+    instead: str,
+) -> int:
+    """A command without sweeps, whose settings are in ``conf/<command>.yaml``; returns exit code 0.
+
+    Args:
+        command: its name.
+        words: of the command line.
+        check: raises UsageError for settings that won't do; called before Hydra makes anything.
+        job: the work, called with the settings.
+        instead: what to do instead of -m.
+    Raises: UsageError for a wrong word, and what ``check`` and ``job`` raise.
+    """
+    flags = check_flags(words)
+    if flags.multirun:
+        raise UsageError(f"{command} takes no -m; {instead}.")
+    if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
+        check(composed(command, flags.overrides))
+    run_hydra(command, flags, job)
+    return 0
+
+
 def imported(key: str, word: str, form: str = "package.module:function") -> Any:
     """What the word package.module:name of a setting stands for; modules in the current folder are found.
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich import box
 from rich.table import Table
 
-from saferl.command_line import UsageError, check_flags, composed, guarded, run_hydra
+from saferl.command_line import UsageError, guarded, single_run
 from saferl.evaluation.figures import save_figure
 from saferl.evaluation.report import show
 from saferl.evaluation.rollout import Step
@@ -246,17 +246,7 @@ def _percent(share: float) -> str:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     words = sys.argv[1:] if argv is None else argv
-    return guarded("guard", lambda: _main(words))
-
-
-def _main(words: list[str]) -> int:
-    flags = check_flags(words)
-    if flags.multirun:
-        raise UsageError("guard takes no -m; run it once for each guardian.")
-    if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
-        _config(composed("guard", flags.overrides))
-    run_hydra("guard", flags, job)
-    return 0
+    return guarded("guard", lambda: single_run("guard", words, _config, job, "run it once for each guardian"))
 
 
 def job(settings: DictConfig) -> None:

@@ -16,7 +16,7 @@ from saferl.adversaries.robust.augmentation import augmented
 from saferl.adversaries.robust.config import METHODS, HardenConfig, parse_hardening, plain
 from saferl.adversaries.robust.training import Hardening
 from saferl.adversaries.threat import Normaliser, Threat, Units
-from saferl.command_line import UsageError, check_flags, composed, guarded, run_hydra
+from saferl.command_line import UsageError, guarded, single_run
 from saferl.offline_data.hdf5 import load_hdf5, save_hdf5
 from saferl.progress_bar import progress_bar
 from saferl.training.run_evaluation import Protocol
@@ -75,24 +75,18 @@ def _augmented(config: HardenConfig) -> Any:
 
 def job(settings: DictConfig) -> None:
     """One training from Hydra's settings."""
+    harden(_config(settings))
+
+
+def _config(settings: DictConfig) -> HardenConfig:
     values: Mapping[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore[assignment]
-    harden(parse_hardening(values))
+    return parse_hardening(values)
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     words = sys.argv[1:] if argv is None else argv
-    return guarded("harden", lambda: _main(words))
-
-
-def _main(words: list[str]) -> int:
-    flags = check_flags(words)
-    if flags.multirun:
-        raise UsageError("harden takes no -m; run one training at a time.")
-    if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
-        parse_hardening(OmegaConf.to_container(composed("harden", flags.overrides)))  # type: ignore[arg-type]
-    run_hydra("harden", flags, job)
-    return 0
+    return guarded("harden", lambda: single_run("harden", words, _config, job, "run one training at a time"))
 
 
 if __name__ == "__main__":

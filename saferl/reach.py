@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from saferl.command_line import UsageError, check_flags, composed, guarded, run_hydra
+from saferl.command_line import UsageError, guarded, single_run
 from saferl.evaluation.reach_figures import value_slices
 from saferl.evaluation.reach_report import hidden_unviolated, reach_facts, reach_table, remarks, shares
 from saferl.evaluation.report import show
@@ -188,17 +188,7 @@ def _folder(task: Task) -> Iterator[Path]:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     words = sys.argv[1:] if argv is None else argv
-    return guarded("reach", lambda: _main(words))
-
-
-def _main(words: list[str]) -> int:
-    flags = check_flags(words)
-    if flags.multirun:
-        raise UsageError("reach takes no -m; run it once for each value.")
-    if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
-        _task(composed("reach", flags.overrides))
-    run_hydra("reach", flags, job)
-    return 0
+    return guarded("reach", lambda: single_run("reach", words, _task, job, "run it once for each value"))
 
 
 def job(settings: DictConfig) -> None:

@@ -15,7 +15,7 @@ from saferl.adversaries.rat.config import RATConfig
 from saferl.adversaries.targets import behaviour_named, target_named
 from saferl.adversaries.threat import NORMS
 from saferl.command_line import UsageError, unknown
-from saferl.training.config import build, device_named
+from saferl.training.config import build_nested, device_named
 
 SECTIONS = {
     "ascent": AscentConfig,
@@ -108,13 +108,8 @@ class AttackConfig:
 
 def parse_attack(values: Mapping[str, Any]) -> AttackConfig:
     """The settings from plain nested values. Raises: UsageError with one line that names the key."""
-    rest = {key: value for key, value in values.items() if key != "resume" and value != "???"}
-    try:
-        for name, kind in SECTIONS.items():
-            rest[name] = build(kind, rest.get(name) or {}, f"{name}.")
-        config: AttackConfig = build(AttackConfig, rest, "")
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    rest = {key: value for key, value in values.items() if key != "resume"}
+    config: AttackConfig = build_nested(AttackConfig, SECTIONS, rest)
     return config
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from saferl.command_line import UsageError, check_flags, composed, guarded, run_hydra
+from saferl.command_line import UsageError, guarded, single_run
 from saferl.danger.experiment import Experiment, Record, agreed, summary
 from saferl.danger.language_model import LanguageModelError
 from saferl.danger.report import learning_curves, mistakes, summary_table
@@ -128,17 +128,7 @@ def _write(experiment: Experiment, records: Sequence[Record], out: Path, config:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     words = sys.argv[1:] if argv is None else argv
-    return guarded("danger", lambda: _main(words))
-
-
-def _main(words: list[str]) -> int:
-    flags = check_flags(words)
-    if flags.multirun:
-        raise UsageError("danger takes no -m; run it once for each value.")
-    if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
-        _config(composed("danger", flags.overrides))
-    run_hydra("danger", flags, job)
-    return 0
+    return guarded("danger", lambda: single_run("danger", words, _config, job, "run it once for each value"))
 
 
 def job(settings: DictConfig) -> None:

@@ -146,6 +146,23 @@ def build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
     return cls(**{key: _typed(value, hints[key], prefix + key) for key, value in values.items()})
 
 
+def build_nested(cls: type, sections: Mapping[str, type], values: Mapping[str, Any]) -> Any:
+    """A dataclass some of whose fields are dataclasses, from nested values; "???" counts as not given.
+
+    Args:
+        cls: the outer dataclass.
+        sections: field name to the inner one's dataclass.
+        values: field name to value.
+    Raises: UsageError with one line that names the key.
+    """
+    rest = {key: value for key, value in values.items() if value != "???"}
+    try:
+        inner = {name: build(kind, rest.get(name) or {}, f"{name}.") for name, kind in sections.items()}
+        return build(cls, rest | inner, "")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
 
 

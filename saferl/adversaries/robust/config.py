@@ -14,7 +14,7 @@ from saferl.adversaries.threat import NORMS
 from saferl.command_line import UsageError, unknown
 from saferl.envs import full_id
 from saferl.offline_data.collection import CostLimit, PIDConfig, PPOConfig
-from saferl.training.config import build
+from saferl.training.config import build_nested
 
 METHODS = {
     "adversarial": "PPO-Lagrangian on observations that mc= or mr attacks, eps rising (Liu et al. 2023)",
@@ -97,13 +97,7 @@ class HardenConfig:
 
 def parse_hardening(values: Mapping[str, Any]) -> HardenConfig:
     """The settings from plain nested values. Raises: UsageError with one line that names the key."""
-    rest = {key: value for key, value in values.items() if value != "???"}
-    try:
-        for name, kind in SECTIONS.items():
-            rest[name] = build(kind, rest.get(name) or {}, f"{name}.")
-        config: HardenConfig = build(HardenConfig, rest, "")
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    config: HardenConfig = build_nested(HardenConfig, SECTIONS, values)
     return config
 
 

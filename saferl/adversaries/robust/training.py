@@ -26,7 +26,7 @@ from saferl.adversaries.robust.smooth import SmoothPolicy, learning_victim
 from saferl.adversaries.targets import behaviour_named
 from saferl.adversaries.threat import Threat, Units
 from saferl.adversaries.victim import Victim
-from saferl.offline_data.collection import CostLimit, PIDMultiplier, PPOLagrangian
+from saferl.offline_data.collection import CostLimit, PPOLagrangian
 from saferl.offline_data.collection.checkpoint import save_checkpoint
 from saferl.offline_data.collection.recorder import EpisodeRecorder
 
@@ -71,27 +71,9 @@ class Hardening:
         self.model.on_rollout = self._after_rollout
 
     def _made(self) -> PPOLagrangian:
-        ppo, limit = self.config.ppo, CostLimit.parse(self.config.cost_limit)
-        smooth = self.config.method == "sa"
-        return PPOLagrangian(
-            self.envs,
-            PIDMultiplier(self.config.pid) if limit.constrained else None,
-            limit,
-            horizon=self.config.steps,
-            cost_width=ppo.width,
-            policy=SmoothPolicy if smooth else "MlpPolicy",
-            n_steps=ppo.rollout,
-            batch_size=ppo.batch,
-            n_epochs=ppo.epochs,
-            learning_rate=ppo.lr,
-            gamma=ppo.gamma,
-            gae_lambda=ppo.gae,
-            clip_range=ppo.clip,
-            target_kl=ppo.target_kl,
-            max_grad_norm=ppo.grad_norm,
-            ent_coef=1.0 if smooth else ppo.entropy,  # SmoothPolicy weighs its entropy itself
-            policy_kwargs={"log_std_init": ppo.log_std, "net_arch": [ppo.width, ppo.width]},
-        )
+        config, limit = self.config, CostLimit.parse(self.config.cost_limit)
+        own = {"policy": SmoothPolicy, "ent_coef": 1.0} if config.method == "sa" else {}  # it weighs its entropy itself
+        return PPOLagrangian.of(self.envs, config.ppo, config.pid, limit, config.steps, **own)
 
     def run(self) -> Path:
         """Train; the path of the policy, which ``saferl.attack`` takes as victim=."""

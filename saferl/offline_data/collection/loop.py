@@ -6,7 +6,6 @@ killed and resumed has the same bytes as one that wasn't.
 """
 
 import time
-import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import saferl.envs
 from saferl.envs.tasks import find_task
 from saferl.offline_data.collection.checkpoint import load_checkpoint, save_checkpoint
 from saferl.offline_data.collection.config import CollectConfig
-from saferl.offline_data.collection.pid import CostLimit, PIDMultiplier
+from saferl.offline_data.collection.pid import CostLimit
 from saferl.offline_data.collection.policies import KeptActor, RandomPolicy
 from saferl.offline_data.collection.ppo_lagrangian import PPOLagrangian
 from saferl.offline_data.collection.recorder import Episode, EpisodeRecorder
@@ -115,26 +114,8 @@ class _Stage:
         return self.folder / "policies" / f"limit{self.run}-stage{stage}.safetensors"
 
     def _model(self, env: VecNormalize) -> PPOLagrangian:
-        ppo = self.config.ppo
-        warnings.filterwarnings("ignore", message="You have specified a mini-batch size")  # a short last batch is fine
-        return PPOLagrangian(
-            env,
-            PIDMultiplier(self.config.pid) if self.limit.constrained else None,
-            self.limit,
-            horizon=self.config.steps_per_stage * self.config.stages,
-            cost_width=ppo.width,
-            n_steps=ppo.rollout,
-            batch_size=ppo.batch,
-            n_epochs=ppo.epochs,
-            learning_rate=ppo.lr,
-            gamma=ppo.gamma,
-            gae_lambda=ppo.gae,
-            clip_range=ppo.clip,
-            target_kl=ppo.target_kl,
-            max_grad_norm=ppo.grad_norm,
-            ent_coef=ppo.entropy,
-            policy_kwargs={"log_std_init": ppo.log_std, "net_arch": [ppo.width, ppo.width]},
-        )
+        horizon = self.config.steps_per_stage * self.config.stages
+        return PPOLagrangian.of(env, self.config.ppo, self.config.pid, self.limit, horizon)
 
     def _after_rollout(self, model: PPOLagrangian, recorder: EpisodeRecorder) -> None:
         episodes = recorder.take()

@@ -4,6 +4,7 @@ Reward and cost advantages are standardised before they are combined; lambda fol
 An episode cut by the time limit isn't over in either critic: both bootstrap from its last observation.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from saferl.offline_data.collection.pid import CostLimit, PIDMultiplier
+from saferl.offline_data.collection.config import PPOConfig
+from saferl.offline_data.collection.pid import CostLimit, PIDConfig, PIDMultiplier
 
 Floats = NDArray[np.float32]
 
@@ -96,6 +98,28 @@ class PPOLagrangian(PPO):
         self.finished: list[float] = []  # costs of the episodes that ended in the last rollout
         self.on_rollout: Callable[[], None] = lambda: None  # called after each rollout
         self._running = np.zeros(self.n_envs)  # (B,) cost so far of the episodes under way
+
+    @classmethod
+    def of(
+        cls, env: VecEnv, ppo: PPOConfig, pid: PIDConfig, limit: CostLimit, horizon: int, **changed: Any
+    ) -> "PPOLagrangian":
+        """The learner that settings describe; ``changed`` replaces arguments of the constructor."""
+        warnings.filterwarnings("ignore", message="You have specified a mini-batch size")  # a short last batch is fine
+        settings: dict[str, Any] = {
+            "cost_width": ppo.width,
+            "n_steps": ppo.rollout,
+            "batch_size": ppo.batch,
+            "n_epochs": ppo.epochs,
+            "learning_rate": ppo.lr,
+            "gamma": ppo.gamma,
+            "gae_lambda": ppo.gae,
+            "clip_range": ppo.clip,
+            "target_kl": ppo.target_kl,
+            "max_grad_norm": ppo.grad_norm,
+            "ent_coef": ppo.entropy,
+            "policy_kwargs": {"log_std_init": ppo.log_std, "net_arch": [ppo.width, ppo.width]},
+        }
+        return cls(env, PIDMultiplier(pid) if limit.constrained else None, limit, horizon, **settings | changed)
 
     def cost_values(self, observations: NDArray[Any]) -> Floats:
         """Discounted cost to come (...,), for normalised observations (..., obs_dim)."""
