@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from saferl.adversaries.catalogue import ADVERSARIES
 from saferl.adversaries.config import AttackConfig, parse_attack, plain
-from saferl.adversaries.figures import eps_curves, robot_paths
+from saferl.adversaries.figures import eps_curves, film_strips, robot_paths, speed_curves
 from saferl.adversaries.loading import load_victim
 from saferl.adversaries.report import attack_tables, findings, report_text
 from saferl.adversaries.runner import Comparison, Report
@@ -74,19 +75,28 @@ def attack(config: AttackConfig, folder: Path | None) -> None:
     print(f"{victim.name} on {env_id}: {kind}; folder {folder}", flush=True)
     try:
         with _progress() as report:
-            results = Comparison(config, victim, env_id, folder, report).run()
+            comparison = Comparison(config, victim, env_id, folder, report)
+            results = comparison.run()
     except KeyboardInterrupt:
         print(f"saferl.attack: stopped; resume={folder} goes on.", file=sys.stderr)
         raise SystemExit(130) from None
-    _write(results, f"{_short(config.victim)} on {env_id}", config, folder)
+    films = {each["adversary"]: path for each in results if (path := comparison.film_of(each)).exists()}
+    _write(results, films, f"{_short(config.victim)} on {env_id}", config, folder)
 
 
-def _write(results: list[Facts], title: str, config: AttackConfig, folder: Path) -> None:
+def _write(results: list[Facts], films: Mapping[str, Path], title: str, config: AttackConfig, folder: Path) -> None:
     pictures = ["curves.png"]
     eps_curves(results, folder / "curves.png", f"Attacks on {title}")
     if "paths" in results[0]:
         pictures.append("paths.png")
         robot_paths(results, folder / "paths.png", f"{title}: under attack (colour) and clean (grey)")
+    if "speeds" in results[0]:
+        pictures.append("speeds.png")
+        speed_curves(results, folder / "speeds.png", f"{title}: under attack (colour) and clean (grey)")
+    if films:
+        pictures.append("films.png")
+        shown = {name: np.load(path, allow_pickle=False) for name, path in films.items()}
+        film_strips(results, shown, folder / "films.png", f"{title}: one episode from the same start")
     write_json(folder / "attacks.json", results)
     page = report_text(results, title, plain(config), pictures)
     write_atomically(folder / "report.md", page.encode())

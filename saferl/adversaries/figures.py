@@ -1,11 +1,12 @@
-"""Pictures of attacks: curves over eps, and PointRobot's way under each adversary."""
+"""Pictures of attacks: curves over eps, PointRobot's way, and any robot's speed and film under each adversary."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 
+from saferl.adversaries.film import Pictures, moments
 from saferl.envs.point_robot import ARENA, GOAL, GOAL_RADIUS, HAZARD_RADIUS, HAZARDS
 from saferl.evaluation.figures import (
     BLUE,
@@ -81,11 +82,10 @@ def robot_paths(results: Sequence[Facts], path: Path, title: str) -> None:
     """
     from matplotlib.patches import Circle
 
-    last = {each["adversary"]: each for each in results[1:]}  # of each adversary, the largest eps comes last
-    columns = min(4, len(last))
-    rows = -(-len(last) // columns)
-    figure = new_figure(columns, rows, 2.9, 3.0)
-    for axes, each in zip(figure.axes, last.values()):
+    attacked = strongest(results)[1:]
+    columns = min(4, len(attacked))
+    figure = new_figure(columns, -(-len(attacked) // columns), 2.9, 3.0)
+    for axes, each in zip(figure.axes, attacked):
         for hazard in HAZARDS:
             axes.add_patch(Circle(hazard, HAZARD_RADIUS, facecolor=ORANGE, alpha=0.35, linewidth=0))
         axes.add_patch(Circle(GOAL, GOAL_RADIUS, facecolor=GREEN, alpha=0.6, linewidth=0))
@@ -103,6 +103,62 @@ def robot_paths(results: Sequence[Facts], path: Path, title: str) -> None:
         axes.set_title(f"{each['adversary']}, eps {each['eps']:g}", fontsize=9)
         axes.set_xlabel("x (m)", fontsize=8)
         axes.set_ylabel("y (m)", fontsize=8)
-    for axes in figure.axes[len(last) :]:
+    for axes in figure.axes[len(attacked) :]:
         axes.remove()
+    save_figure(figure, path, title)
+
+
+def strongest(results: Sequence[Facts]) -> list[Facts]:
+    """The clean result, and of each adversary that of its largest eps, which comes last."""
+    return list({each["adversary"]: each for each in results}.values())
+
+
+def speed_curves(results: Sequence[Facts], path: Path, title: str) -> None:
+    """Draw a robot's speed over time in the same episodes, clean and under each adversary at its largest eps.
+
+    Args:
+        results: with "speeds", the clean one first.
+        path: the PNG.
+        title: above the panels.
+    """
+    clean, *attacked = strongest(results)
+    columns = min(4, len(attacked))
+    figure = new_figure(columns, -(-len(attacked) // columns), 3.1, 2.4)
+    for axes, each in zip(figure.axes, attacked):
+        for facts, colour in ((clean, LIGHT), (each, VERMILLION)):
+            for values in facts["speeds"]["values"]:
+                axes.plot(values, color=colour, linewidth=0.8)
+        axes.axhline(0, color=GREY, linewidth=0.6)
+        axes.set_title(f"{each['adversary']}, eps {each['eps']:g}", fontsize=9)
+        axes.set_xlabel("step", fontsize=8)
+        axes.set_ylabel(each["speeds"]["about"], fontsize=8)
+    for axes in figure.axes[len(attacked) :]:
+        axes.remove()
+    save_figure(figure, path, title)
+
+
+def film_strips(results: Sequence[Facts], films: Mapping[str, Pictures], path: Path, title: str) -> None:
+    """Draw pictures of one episode from the same start, a row for the clean victim and for each adversary.
+
+    Args:
+        results: with "filmed", the clean one first.
+        films: (6, height, width, 3) by adversary.
+        path: the PNG.
+        title: above the rows.
+    """
+    shown = [each for each in strongest(results) if each["adversary"] in films]
+    figure = new_figure(len(next(iter(films.values()))), len(shown), 1.6, 1.75)
+    panels = iter(figure.axes)
+    for each in shown:
+        film = films[each["adversary"]]
+        for index, (picture, step) in enumerate(zip(film, moments(each["filmed"]["steps"]))):
+            axes = next(panels)
+            axes.imshow(picture)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+            axes.set_title(f"step {step}", fontsize=7)
+            if index == 0:
+                label = "no attack" if each["eps"] == 0 else f"{each['adversary']}\neps {each['eps']:g}"
+                axes.set_ylabel(label, fontsize=8)
     save_figure(figure, path, title)

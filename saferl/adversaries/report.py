@@ -149,6 +149,8 @@ def report_text(results: Sequence[Facts], title: str, settings: dict[str, Any], 
         lines += ["", f"Critics: {about['critics']}. {_quality(about['critics_agreement'])}"]
     lines += ["", "## Numbers", "", "```", as_text(*attack_tables(results, title)).rstrip(), "```", ""]
     lines += [f"![{name}]({name})" for name in pictures]
+    if failure := results[0].get("filmed", {}).get("failure"):
+        lines += ["", f"No film of the robot: {failure}"]
     lines += ["", "## Adversaries", "", *[f"- `{name}`: {ADVERSARIES[name].about}" for name in names], ""]
     return "\n".join(lines)
 

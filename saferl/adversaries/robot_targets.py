@@ -80,11 +80,21 @@ def standing(steps: Steps) -> Floats:
     return np.exp(-np.abs(_forward(steps.next_observations)))
 
 
+POINT = ("SafetyPoint", "OfflinePoint")
 RUNNERS = ("HalfCheetah", "Hopper")
 ROBOT_TARGETS: dict[str, Behaviour] = {
-    "parks": Behaviour(parks, parked, ("SafetyPoint", "OfflinePoint")),
+    "parks": Behaviour(parks, parked, POINT),
     "drives_into_hazards": Behaviour(often_costly, near_hazard, ("PointGoal1", "PointGoal2")),
     "leaves_the_walls": Behaviour(often_costly, far_from_circle, ("PointCircle",)),
     "runs_backward": Behaviour(runs_backward, backward, RUNNERS),
     "stands": Behaviour(stands, standing, RUNNERS),
 }
+
+
+def speed(env_id: str, episode: Trajectory) -> tuple[str, Floats] | None:
+    """What it is, and its values (T + 1,) over an episode; None for a robot whose observation doesn't tell it."""
+    if any(part in env_id for part in RUNNERS):
+        return "forward velocity (m/s)", _forward(episode.observations)
+    if any(part in env_id for part in POINT):
+        return "speed (m/s)", _speed(episode.observations)
+    return None

@@ -31,8 +31,10 @@ from saferl.adversaries.critics import (
     fitted_critics,
     transitions,
 )
+from saferl.adversaries.film import filmed
 from saferl.adversaries.learned import AdversaryEnvs, load_adversary, train_adversary
 from saferl.adversaries.rat.training import RAT, Place, load_rat
+from saferl.adversaries.robot_targets import speed
 from saferl.adversaries.targets import behaviour_named, successes, target_named
 from saferl.adversaries.threat import Normaliser, Threat, Units
 from saferl.adversaries.trajectories import Recorder, Trajectory
@@ -202,10 +204,40 @@ class Comparison:
             low, high = rate_interval(int(reached.sum()), len(reached))
             facts["target"] = {"name": self.config.target, "rate": float(reached.mean()), "low": low, "high": high}
             facts["per_episode"]["target"] = reached.tolist()
+        shown = self._shown(trajectories) if name == CLEAN else read_json(self._path(CLEAN, 0.0))["shown"]
+        return facts | {"shown": shown} | self._pictured(name, eps, prepared.protocol, trajectories, shown)
+
+    def _pictured(
+        self, name: str, eps: float, protocol: Protocol, trajectories: Sequence[Trajectory], shown: Sequence[int]
+    ) -> Facts:
+        """What pictures of these episodes need: PointRobot's ways, else speeds and a film of the first."""
         if full_id(self.env_id) == POINT_ROBOT:
-            shown = self._shown(trajectories) if name == CLEAN else read_json(self._path(CLEAN, 0.0))["shown"]
-            facts |= {"shown": shown, "paths": [_path(trajectories[index]) for index in shown]}
+            return {"paths": [_path(trajectories[index]) for index in shown]}
+        facts: Facts = {"filmed": self._film(name, eps, protocol, shown[0], trajectories[shown[0]])}
+        speeds = [told for index in shown if (told := speed(self.env_id, trajectories[index])) is not None]
+        if speeds:
+            facts["speeds"] = {"about": speeds[0][0], "values": [np.round(values, 3).tolist() for _, values in speeds]}
         return facts
+
+    def film_of(self, result: Facts) -> Path:
+        """Where the pictures of one of its episodes lie; there is no file where they could not be taken."""
+        return self._film_path(result["adversary"], result["eps"])
+
+    def _film_path(self, name: str, eps: float) -> Path:
+        return self.folder / "films" / f"{name}-{eps:g}.npy"
+
+    def _film(self, name: str, eps: float, protocol: Protocol, index: int, episode: Trajectory) -> Facts:
+        """Take pictures of the evaluation's episode ``index``; what is known of them, or why there are none."""
+        path = self._film_path(name, eps)
+        path.parent.mkdir(exist_ok=True)
+        try:
+            pictures = filmed(self.env_id, protocol.arguments(self.env_id), self.config.seed + index, episode)
+        except Exception as error:  # whatever a graphics driver does: the numbers must not be lost with a picture
+            return {"steps": len(episode), "failure": f"{type(error).__name__}: {error}"}
+        temporary = path.with_name(f".{path.name}")
+        np.save(temporary, pictures, allow_pickle=False)
+        temporary.replace(path)
+        return {"steps": len(episode)}
 
     def _shown(self, clean: Sequence[Trajectory]) -> list[int]:
         """The episodes whose way is drawn: the longest clean ones, where there is most to see."""
