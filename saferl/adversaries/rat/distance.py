@@ -53,16 +53,20 @@ def squashed_moments(intended: Intended) -> tuple[Tensor, Tensor]:
 def distance(response: Response, intended: Intended) -> Tensor:
     """D (B,) of a victim's answer from the intention.
 
-    - a victim with a squashed Gaussian: KL of the two before their tanh, which is that behind it;
-    - with another Gaussian: KL to the Gaussian with the mean and deviation of the squashed intention;
+    - a victim with a squashed Gaussian: KL of the two before their tanh, which is that behind it; where its deviation
+      is not known, what KL has of its mean. Behind the tanh a saturated victim would have no slope;
+    - with another Gaussian: KL to the Gaussian with the mean and deviation of the squashed intention. Its mean is
+      cut to the box, as the action is: one beyond it is no further away;
     - without one: Mahalanobis distance of its action from that Gaussian.
     """
-    if response.deviation is not None and response.squashed:
+    if response.squashed:
+        if response.deviation is None:
+            return mahalanobis(response.mean, intended.mean, intended.deviation)
         return gaussian_divergence(response.mean, response.deviation, intended.mean, intended.deviation)
     mean, deviation = squashed_moments(intended)
     if response.deviation is None:
         return mahalanobis(response.actions, mean, deviation)
-    return gaussian_divergence(response.mean, response.deviation, mean, deviation)
+    return gaussian_divergence(response.actions, response.deviation, mean, deviation)
 
 
 def distance_to(intention: Callable[[Tensor], Intended]) -> Objective:

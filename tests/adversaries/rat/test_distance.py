@@ -15,7 +15,7 @@ from saferl.adversaries.rat.distance import (
     mahalanobis,
     squashed_moments,
 )
-from saferl.adversaries.victim import Response
+from saferl.adversaries.victim import Response, clipped
 
 
 def drawn(count=50, dim=3, seed=0):
@@ -71,3 +71,28 @@ def test_a_victim_without_a_gaussian_is_compared_by_its_action_and_the_intention
     value = distance_to(intention)(Situation(true, response), seen, response)
     mean, deviation = squashed_moments(intention(true))
     torch.testing.assert_close(value, 0.5 * ((0.4 - mean) / deviation)[:, 0].square())
+
+
+def test_a_saturated_squashed_victim_still_tells_which_way_to_go():
+    """A loaded SAC model: its mean is known, not its deviation. Behind the tanh the slope at 9 would be 6e-8 / 0.01."""
+    mean, deviation, other_mean, other_deviation = drawn()
+    intended = Intended(other_mean, other_deviation)
+    alone = distance(Response(mean.tanh(), mean, squashed=True), intended)
+    full = distance(Response(mean.tanh(), mean, deviation, squashed=True), intended)
+    at_intention = distance(Response(other_mean.tanh(), other_mean, deviation, squashed=True), intended)
+    torch.testing.assert_close(alone, full - at_intention)  # all of the divergence that depends on the mean
+    saturated = torch.full((1, 1), 9.0, requires_grad=True)
+    response = Response(saturated.tanh(), saturated, squashed=True)
+    distance(response, Intended(-torch.ones(1, 1), 0.5 * torch.ones(1, 1))).sum().backward()
+    assert float(saturated.grad) == pytest.approx((9 + 1) / 0.25)
+
+
+def test_a_mean_beyond_the_box_is_as_far_as_the_action_that_is_carried_out():
+    """PPO's mean of 3 is clipped to 1: an intention at 1 has nothing to object to."""
+    intended, deviation = Intended(torch.full((1, 1), 4.0), torch.full((1, 1), 0.1)), torch.full((1, 1), 0.1)
+    mean = torch.tensor([[3.0]], requires_grad=True)
+    beyond = distance(Response(clipped(mean), mean, deviation), intended)
+    assert float(beyond) < 1e-3  # the intention's mean is tanh(4) = 0.9993
+    far = distance(Response(clipped(mean), mean, deviation), Intended(torch.full((1, 1), -4.0), intended.deviation))
+    far.sum().backward()
+    assert float(mean.grad) == pytest.approx(2 / 0.01, rel=1e-2)  # and one at -1 still pulls
