@@ -17,6 +17,7 @@ from saferl.offline_data.collection import CostLimit, PIDConfig, PPOConfig
 from saferl.training.config import build_nested
 
 METHODS = {
+    "none": "PPO-Lagrangian as it is, to compare with",
     "adversarial": "PPO-Lagrangian on observations that mc= or mr attacks, eps rising (Liu et al. 2023)",
     "sa": "PPO-Lagrangian with the penalty kappa |mu(s) - mu(s~)|^2 (SA-PPO)",
     "atla": "rounds of PPO-Lagrangian against a learned adversary, and of the adversary against it",

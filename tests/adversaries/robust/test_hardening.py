@@ -52,6 +52,17 @@ def test_the_radius_grows_during_the_training_and_the_policy_is_a_victim(word, t
     np.testing.assert_allclose(victim.policy.act(rows), np.clip(expected, -1, 1), atol=1e-5)
 
 
+def test_without_a_defence_the_training_is_that_of_a_penalty_of_weight_0(tmp_path):
+    weights = []
+    for word in ("none", "sa"):
+        hardening = Hardening(settings(method=word, kappa=0.0), {"start": "feasible"}, tmp_path, lambda share, _: None)
+        hardening.run()
+        weights.append(hardening.model.policy.state_dict())
+    assert hardening.model.policy.ascent.threat.eps > 0  # the penalty was there
+    for name, plain in weights[0].items():
+        np.testing.assert_array_equal(plain, weights[1][name], err_msg=name)
+
+
 def test_in_atla_the_adversary_of_a_round_attacks_what_the_agent_sees_in_the_next(tmp_path):
     config = settings(method="atla", adversary="sa_rl_cost")
     hardening = Hardening(config, {"start": "feasible"}, tmp_path, lambda share, doing: None)

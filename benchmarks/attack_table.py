@@ -1,0 +1,299 @@
+"""What all attacks do to three kinds of victims, and to victims that were trained to withstand them.
+
+    python -m benchmarks.attack_table [--out results/attack_table] [--seeds 0 1 2] [--victims ppo fisor cdt]
+        [--picture docs/images/attacks_table.png] [--report]
+    python -m benchmarks.attack_table --hardened [...]
+
+Victims: PPO-Lagrangian of Stable-Baselines3 on SafetyHalfCheetahVelocity, FISOR and CDT on PointRobot. With --hardened:
+PPO-Lagrangian on PointRobot and its twins by saferl.harden, with as many environment steps. What is missing is trained
+(saferl.train, saferl.harden) and compared (saferl.attack adversary=all), a training seed of every victim before the
+next one; a comparison that was stopped goes on, and --report only prints what is there. All adversaries meet the same
+starts, so that differences are paired; intervals (95 %) are over training seeds and starts.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saferl.adversaries.report import KEPT
+from saferl.attack import main as attack
+from saferl.evaluation.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, new_figure, save_figure
+from saferl.evaluation.report import Facts
+from saferl.evaluation.statistics import Estimate, estimate, rate_interval
+from saferl.harden import main as harden
+from saferl.train import main as train
+from saferl.training.run_folder import read_json
+
+STARTS_APART = 1_000  # between the first starts of two seeds
+ATTACK = ["adversary=all", "episodes=20", "ascent.steps=5", "learned.rollout=32"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where victims act, and what attacks may do there."""
+
+    env: str
+    eps: tuple[float, float]
+    limit: float  # on the cost of an episode
+    learned_steps: int  # of the environment, of each adversary that learns
+
+
+CHEETAH = Place("SafetyHalfCheetahVelocity-v1", (0.05, 0.15), limit=20.0, learned_steps=20_000)
+ROBOT = Place("point_robot", (0.1, 0.3), limit=0.0, learned_steps=4_000)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A victim."""
+
+    title: str
+    place: Place
+    steps: int  # updates of an agent, steps of the environment of PPO
+    training: tuple[str, ...]  # other words of saferl.train, or of saferl.harden if a method is among them
+
+    @property
+    def online(self) -> bool:
+        """Whether saferl.harden trains it."""
+        return any(word.startswith("method=") for word in self.training)
+
+
+def _on_robot(title: str, *words: str) -> Case:
+    return Case(title, ROBOT, 120_000, (*words, "cost_limit=[20,0]", f"eps={ROBOT.eps[1]}"))
+
+
+CASES = {
+    "ppo": Case("PPO-Lagrangian, HalfCheetahVelocity", CHEETAH, 200_000, ("method=none", "cost_limit=5")),
+    "fisor": Case(
+        "FISOR, PointRobot",
+        ROBOT,
+        2_000,
+        ("agent=fisor_small", "agent.candidates=4", "agent.actor_lr_decay=4000", "agent.critic_lr_decay=2000"),
+    ),
+    "cdt": Case("CDT, PointRobot", ROBOT, 1_500, ("agent=cdt_small", "agent.batch_size=64")),
+    "robot": _on_robot("PPO-Lagrangian, PointRobot", "method=none"),
+    "robot_mc": _on_robot("hardened: adversarial, mc", "method=adversarial", "attack=mc"),
+    "robot_sa": _on_robot("hardened: sa", "method=sa"),
+    "robot_atla": _on_robot("hardened: atla", "method=atla", "adversary=sa_rl_cost", "rounds=3", "learned.steps=10000"),
+}
+VICTIMS, TWINS = ("ppo", "fisor", "cdt"), ("robot", "robot_mc", "robot_sa", "robot_atla")
+
+
+def victim_of(name: str, seed: int, out: Path) -> Path:
+    """The trained victim, a run folder or a file; trained unless it is there."""
+    case = CASES[name]
+    pattern = "policy.safetensors" if case.online else f"checkpoints/step-{case.steps:010d}"
+
+    def found() -> list[Path]:
+        return sorted((out / name).glob(f"*/*/{seed}-*/{pattern}"))
+
+    if not found():
+        command = harden if case.online else train
+        words = [f"env={case.place.env}", f"steps={case.steps}", *case.training, f"seed={seed}", f"out={out / name}"]
+        words += [] if case.online else ["eval_every=0", "eval_episodes=1"]
+        if command(words) != 0:
+            raise SystemExit(f"training failed: {' '.join(words)}")
+    path = found()[-1]
+    return path if case.online else path.parents[1]
+
+
+def comparison_of(name: str, seed: int, out: Path) -> list[Facts]:
+    """Results of all attacks on a victim, the clean one first; made, or gone on with, unless they are there."""
+    place, first = CASES[name].place, seed * STARTS_APART
+
+    def folders(file: str) -> list[Path]:
+        return [path.parent for path in sorted((out / name).glob(f"*/attack-*/{first}-*/{file}"))]
+
+    if not folders("attacks.json"):
+        victim = victim_of(name, seed, out)
+        words = [f"victim={victim}", f"env={place.env}", *ATTACK, f"eps=[{place.eps[0]},{place.eps[1]}]"]
+        words += [f"seed={first}", f"cost_limit={place.limit}", f"out={out / name}"]
+        words += [f"learned.steps={place.learned_steps}"]
+        begun = folders("attack.yaml")
+        if attack([f"resume={begun[-1]}"] if begun else words) != 0:
+            raise SystemExit(f"attack failed: {' '.join(words)}")
+    return read_json(folders("attacks.json")[-1] / "attacks.json")
+
+
+def per_episode(runs: Sequence[Facts], key: str) -> list[np.ndarray]:
+    """One array (E,) for each training seed."""
+    return [np.asarray(run["per_episode"][key], np.float64) for run in runs]
+
+
+def cost_added(attacked: Sequence[Facts], clean: Sequence[Facts]) -> Estimate:
+    """Cost of an episode minus that of the clean one from the same start."""
+    pairs = zip(per_episode(attacked, "costs"), per_episode(clean, "costs"), strict=True)
+    return estimate([after - before for after, before in pairs])
+
+
+def reward_kept(attacked: Sequence[Facts], clean: Sequence[Facts]) -> Estimate:
+    """1 + paired difference of the return / mean clean return, of each training seed by itself."""
+    pairs = zip(per_episode(attacked, "returns"), per_episode(clean, "returns"), strict=True)
+    return estimate([1 + (after - before) / before.mean() for after, before in pairs])
+
+
+def share_over(runs: Sequence[Facts], limit: float) -> tuple[float, float, float]:
+    """Share of all episodes that cost more than ``limit``, with its exact interval."""
+    over = np.concatenate(per_episode(runs, "costs")) > limit
+    return (float(over.mean()), *rate_interval(int(over.sum()), len(over)))
+
+
+def rows_of(results: Sequence[Sequence[Facts]]) -> dict[tuple[str, float], list[Facts]]:
+    """(adversary, eps) to its results, one of each training seed."""
+    rows: dict[tuple[str, float], list[Facts]] = {}
+    for one in results:
+        for facts in one:
+            rows.setdefault((facts["adversary"], facts["eps"]), []).append(facts)
+    return rows
+
+
+def percent(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def number(value: float, sign: str = "") -> str:
+    return f"{value:{sign}.0f}" if abs(value) >= 100 else f"{value:{sign}.3g}"
+
+
+def with_interval(each: Estimate, sign: str = "") -> str:
+    return f"{number(each.mean, sign)} [{number(each.low)}, {number(each.high)}]"
+
+
+def attack_table(name: str, results: Sequence[Sequence[Facts]]) -> str:
+    """A line for each adversary: reward kept, cost added, share over the limit, at either eps."""
+    place, rows = CASES[name].place, rows_of(results)
+    clean = rows["none", 0.0]
+    costs, returns = (estimate(per_episode(clean, key)) for key in ("costs", "returns"))
+    count = sum(len(each) for each in per_episode(clean, "costs"))
+    over = f"cost > {place.limit:g}"
+    lines = [
+        f"{CASES[name].title}, {len(clean)} training seed(s), {count} episodes a cell. "
+        f"Clean: return {with_interval(returns)}, cost {with_interval(costs)}, "
+        f"{over} in {percent(*share_over(clean, place.limit))}.",
+        "",
+        "| | " + " | ".join(f"eps {eps:g}: reward kept | cost added | {over}" for eps in place.eps) + " |",
+        "|---|" + "---|" * 6,
+    ]
+    for adversary in dict.fromkeys(key[0] for key in rows if key[0] != "none"):
+        cells = []
+        for eps in place.eps:
+            runs = rows[adversary, eps]
+            added, kept = cost_added(runs, clean), reward_kept(runs, clean)
+            mark = "**" if added.low > 0 and kept.mean >= KEPT else ""
+            cells += [percent(kept.mean, kept.low, kept.high), f"{mark}{with_interval(added, '+')}{mark}"]
+            cells.append(percent(*share_over(runs, place.limit)))
+        lines.append(f"| `{adversary}` | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *critics_lines(results)])
+
+
+def critics_lines(results: Sequence[Sequence[Facts]]) -> list[str]:
+    """How well the critics that attacks climb rank what clean episodes brought."""
+    about = [one[-1]["about"] for one in results]
+    words = []
+    for key in ("reward", "cost"):
+        values = [f"{each['critics_agreement'][key]:.2f}" for each in about]
+        words.append(f"{key} {', '.join(values)}")
+    return [f"Rank correlation of the critics, by seed: {'; '.join(words)} ({about[0]['critics']})."]
+
+
+def twins_table(names: Sequence[str], results: dict[str, list[list[Facts]]], which: int) -> str:
+    """Return and cost of each twin under each adversary at one eps."""
+    place = CASES[names[0]].place
+    eps, limit = place.eps[which], place.limit
+    rows = {name: rows_of(results[name]) for name in names}
+    head = " | ".join(f"{CASES[name].title}: return | cost | cost > {limit:g}" for name in names)
+    lines = [f"| eps {eps:g} | {head} |", "|---|" + "---|" * (3 * len(names))]
+    for adversary in dict.fromkeys(key[0] for key in rows[names[0]]):
+        cells = []
+        for name in names:
+            runs = rows[name][adversary, 0.0 if adversary == "none" else eps]
+            returns, costs = (estimate(per_episode(runs, key)) for key in ("returns", "costs"))
+            cells += [number(returns.mean), with_interval(costs), f"{100 * share_over(runs, limit)[0]:.0f} %"]
+        lines.append(f"| {'no attack' if adversary == 'none' else f'`{adversary}`'} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+COLOURS = (GREY, SKY, BLUE, GREEN, ORANGE, PURPLE, VERMILLION)
+MARKS = ("o", "s", "^")
+
+
+def picture(names: Sequence[str], results: dict[str, list[list[Facts]]], path: Path) -> None:
+    """Reward kept over cost added at the larger eps, a panel for each victim; stealthy and unsafe: upper right."""
+    figure = new_figure(len(names), 1, 4.4, 3.8)
+    for axes, name in zip(figure.axes, names):
+        place, rows = CASES[name].place, rows_of(results[name])
+        clean = rows["none", 0.0]
+        attacks = [key[0] for key in rows if key[1] == place.eps[1]]
+        for index, adversary in enumerate(attacks):
+            runs = rows[adversary, place.eps[1]]
+            added, kept = cost_added(runs, clean), reward_kept(runs, clean)
+            axes.errorbar(
+                [added.mean], [100 * kept.mean],
+                xerr=np.maximum([[added.mean - added.low], [added.high - added.mean]], 0),
+                yerr=100 * np.maximum([[kept.mean - kept.low], [kept.high - kept.mean]], 0),
+                color=COLOURS[index % len(COLOURS)], marker=MARKS[index // len(COLOURS)], markersize=5,
+                linewidth=0, elinewidth=0.8, label=adversary,
+            )  # fmt: skip
+        axes.axhline(100 * KEPT, color=GREY, linestyle=":", linewidth=0.8)
+        axes.axvline(0, color=GREY, linestyle=":", linewidth=0.8)
+        axes.set_title(f"{CASES[name].title}, eps {place.eps[1]:g}", fontsize=9)
+        axes.set_xlabel("cost added to an episode")
+        axes.set_ylabel("reward kept (%)")
+    figure.axes[-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    save_figure(figure, path, "Observation attacks: reward kept over cost added, 95 % intervals")
+
+
+def made(names: Sequence[str], seeds: Sequence[int], out: Path) -> None:
+    """Train and compare what is missing, a seed of every victim before the next seed."""
+    for seed in seeds:
+        for name in names:
+            started = time.process_time()
+            comparison_of(name, seed, out)
+            print(f"{name}, seed {seed}: {time.process_time() - started:.0f} s of CPU time", flush=True)
+
+
+def there(names: Sequence[str], out: Path) -> dict[str, list[list[Facts]]]:
+    """What is complete of each victim, by training seed."""
+    found: dict[str, list[list[Facts]]] = {}
+    for name in names:
+        paths = {int(path.parent.name.split("-")[0]): path for path in (out / name).glob("*/attack-*/*/attacks.json")}
+        if paths:
+            found[name] = [read_json(paths[seed]) for seed in sorted(paths)]
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Make what is missing, print the tables, draw the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("results/attack_table"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--victims", nargs="+", choices=CASES)
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--hardened", action="store_true", help="PPO-Lagrangian and its hardened twins")
+    parser.add_argument("--report", action="store_true", help="only print what is there")
+    arguments: Any = parser.parse_args(argv)
+    names = arguments.victims or (TWINS if arguments.hardened else VICTIMS)
+    if not arguments.report:
+        made(names, arguments.seeds, arguments.out)
+    results = there(names, arguments.out)
+    names = tuple(results)
+    if not names:
+        raise SystemExit(f"{arguments.out}: no comparison is complete yet.")
+    if arguments.hardened:
+        print(*(twins_table(names, results, which) for which in range(2)), sep="\n\n")
+    else:
+        print(*(attack_table(name, results[name]) for name in names), sep="\n\n")
+    if arguments.picture is not None:
+        picture(names, results, arguments.picture)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""benchmarks/attack_table.py: seeds are pooled start by start, and what is on disk is gone on with."""
+
+import numpy as np
+import pytest
+
+from benchmarks import attack_table as table
+from benchmarks.attack_table import CASES, comparison_of, cost_added, reward_kept, share_over, there
+from saferl.adversaries.config import parse_attack
+from saferl.training.run_folder import write_json
+
+
+def facts(adversary, eps, returns, costs):
+    about = {"critics": "made up", "critics_agreement": {"reward": 0.5, "cost": float("nan")}}
+    return {"adversary": adversary, "eps": eps, "per_episode": {"returns": returns, "costs": costs}, "about": about}
+
+
+def test_starts_are_paired_and_each_seed_is_measured_against_itself():
+    clean = [facts("none", 0.0, [10.0, 20.0], [0.0, 9.0]), facts("none", 0.0, [1.0, 3.0], [100.0, 0.0])]
+    attacked = [facts("mc", 0.1, [5.0, 15.0], [3.0, 12.0]), facts("mc", 0.1, [2.0, 4.0], [103.0, 3.0])]
+    added = cost_added(attacked, clean)
+    assert (added.mean, added.low, added.high) == (3.0, 3.0, 3.0)  # the starts differ, the attack's effect does not
+    kept = reward_kept(attacked, clean)
+    assert kept.mean == pytest.approx((10 / 15 + 3 / 2) / 2)  # and not (5 + 15 + 2 + 4) / (10 + 20 + 1 + 3)
+    assert kept.low == pytest.approx(10 / 15)
+    assert kept.high == pytest.approx(3 / 2)  # both seeds alike: the interval is over seeds, not over starts alone
+
+
+def test_the_share_is_of_all_episodes_and_a_cost_at_the_limit_keeps_it():
+    share, low, high = share_over([facts("mc", 0.1, [0, 0], [20.0, 21.0]), facts("mc", 0.1, [0, 0], [0.0, 0.0])], 20.0)
+    assert share == 0.25
+    assert (low, high) == pytest.approx((0.0063, 0.8059), abs=1e-4)  # Clopper and Pearson, 1 of 4
+
+
+def results(seed):
+    place, rows = CASES["fisor"].place, [facts("none", 0.0, [1.0, 1.0, 1.0], [0.0, 0.0, float(seed)])]
+    for eps, added in zip(place.eps, (1.0, 5.0)):
+        rows.append(facts("mc", eps, [0.95, 0.95, 0.95], (np.array([0.0, 0.0, seed]) + added).tolist()))
+        rows.append(facts("q", eps, [0.5, 0.5, 0.5], (np.array([0.0, 0.0, seed]) + added).tolist()))
+        rows.append(facts("random", eps, [1.0, 1.0, 1.0], [0.0, 0.0, float(seed)]))
+    return rows
+
+
+def test_what_breaks_safety_while_the_reward_stays_is_marked():
+    lines = table.attack_table("fisor", [results(seed) for seed in (0, 1)]).splitlines()
+    assert "2 training seed(s), 6 episodes a cell" in lines[0]
+    row = {line.split("|")[1].strip(): line for line in lines if line.startswith("| `")}
+    assert row["`mc`"].split(" | ")[5] == "**+5 [5, 5]**"
+    assert row["`mc`"].split(" | ")[3].startswith("100 %")
+    assert "**" not in row["`q`"]  # half of the reward is lost
+    assert "**" not in row["`random`"]  # nothing is added
+    assert lines[-1] == "Rank correlation of the critics, by seed: reward 0.50, 0.50; cost nan, nan (made up)."
+
+
+def test_a_twin_stands_beside_the_other_under_the_same_attack():
+    both = {"fisor": [results(0)], "cdt": [results(1)]}
+    lines = table.twins_table(("fisor", "cdt"), both, 1).splitlines()
+    assert lines[2].startswith("| no attack | 1 | 0 [0, 0] | 0 % | 1 | 0.333 [0, 1] | 33 % |")
+    assert lines[3].startswith("| `mc` | 0.95 | 5 [5, 5] | 100 % |")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_comparison_is_made_once_and_one_that_was_stopped_goes_on(tmp_path, monkeypatch, begun):
+    asked, folder = [], tmp_path / "ppo" / "env" / "attack-policy" / "2000-20260101-120000"
+
+    def attack(words):
+        asked.append(words)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "attacks.json", [facts("none", 0.0, [1.0], [0.0])])
+        return 0
+
+    monkeypatch.setattr(table, "attack", attack)
+    monkeypatch.setattr(table, "victim_of", lambda *_: "policy.safetensors")
+    if begun:
+        folder.mkdir(parents=True)
+        (folder / "attack.yaml").write_text("victim: x\n")
+    for _ in range(2):
+        assert comparison_of("ppo", 2, tmp_path)[0]["eps"] == 0
+    assert len(asked) == 1
+    assert (asked[0] == [f"resume={folder}"]) is begun
+    assert there(["ppo", "cdt"], tmp_path) == {"ppo": [comparison_of("ppo", 2, tmp_path)]}
+
+
+def test_all_attacks_of_the_catalogue_are_compared_but_those_with_a_target():
+    names = parse_attack({"victim": "x", "adversary": "all"}).adversaries
+    assert len(names) == 15
+    assert {"mr", "mc", "rs_mad", "pa_ad_cost"} < set(names)
+    assert table.ATTACK[0] == "adversary=all"
