@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from saferl.adversaries.report import KEPT
+from saferl.adversaries.report import KEPT as STEALTHY
 from saferl.attack import main as attack
 from saferl.evaluation.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, new_figure, save_figure
 from saferl.evaluation.report import Facts
@@ -45,10 +45,14 @@ class Place:
     eps: tuple[float, float]
     limit: float  # on the cost of an episode
     learned_steps: int  # of the environment, of each adversary that learns
+    words: tuple[str, ...] = ()  # other ones of saferl.attack
 
 
-CHEETAH = Place("SafetyHalfCheetahVelocity-v1", (0.05, 0.15), limit=20.0, learned_steps=20_000)
-ROBOT = Place("point_robot", (0.1, 0.3), limit=0.0, learned_steps=4_000)
+# Episodes of a quarter of the usual length, and a quarter of the usual limit of 25.
+CHEETAH = Place("SafetyHalfCheetahVelocity-v1", (0.05, 0.15), 6.25, 10_000, ("env_kwargs={max_episode_steps:250}",))
+ROBOT = Place("point_robot", (0.1, 0.3), 0.0, 4_000)
+KEPT = Path("data/OfflineHalfCheetahVelocityGymnasium-v1/policies")
+KEPT_BY = "the first command of docs/collecting.md"
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ class Case:
 
     title: str
     place: Place
-    steps: int  # updates of an agent, steps of the environment of PPO
-    training: tuple[str, ...]  # other words of saferl.train, or of saferl.harden if a method is among them
+    steps: int = 0  # updates of an agent, steps of the environment of PPO
+    training: tuple[str, ...] = ()  # other words of saferl.train, or of saferl.harden if a method is among them
+    kept: tuple[str, ...] = ()  # in place of a training: policies of ``KEPT``, each from a training of its own
 
     @property
     def online(self) -> bool:
@@ -71,7 +76,9 @@ def _on_robot(title: str, *words: str) -> Case:
 
 
 CASES = {
-    "ppo": Case("PPO-Lagrangian, HalfCheetahVelocity", CHEETAH, 200_000, ("method=none", "cost_limit=5")),
+    "ppo": Case(  # trained with the limits 5, 200 to 0 and 120 to 0
+        "PPO-Lagrangian, HalfCheetahVelocity", CHEETAH, kept=("limit4-stage3", "limit0-stage3", "limit5-stage3")
+    ),
     "fisor": Case(
         "FISOR, PointRobot",
         ROBOT,
@@ -90,6 +97,11 @@ VICTIMS, TWINS = ("ppo", "fisor", "cdt"), ("robot", "robot_mc", "robot_sa", "rob
 def victim_of(name: str, seed: int, out: Path) -> Path:
     """The trained victim, a run folder or a file; trained unless it is there."""
     case = CASES[name]
+    if case.kept:
+        path = KEPT / f"{case.kept[seed % len(case.kept)]}.safetensors"
+        if not path.exists():
+            raise SystemExit(f"{path} is missing; {KEPT_BY} makes it.")
+        return path
     pattern = "policy.safetensors" if case.online else f"checkpoints/step-{case.steps:010d}"
 
     def found() -> list[Path]:
@@ -116,7 +128,7 @@ def comparison_of(name: str, seed: int, out: Path) -> list[Facts]:
         victim = victim_of(name, seed, out)
         words = [f"victim={victim}", f"env={place.env}", *ATTACK, f"eps=[{place.eps[0]},{place.eps[1]}]"]
         words += [f"seed={first}", f"cost_limit={place.limit}", f"out={out / name}"]
-        words += [f"learned.steps={place.learned_steps}"]
+        words += [f"learned.steps={place.learned_steps}", *place.words]
         begun = folders("attack.yaml")
         if attack([f"resume={begun[-1]}"] if begun else words) != 0:
             raise SystemExit(f"attack failed: {' '.join(words)}")
@@ -187,7 +199,7 @@ def attack_table(name: str, results: Sequence[Sequence[Facts]]) -> str:
         for eps in place.eps:
             runs = rows[adversary, eps]
             added, kept = cost_added(runs, clean), reward_kept(runs, clean)
-            mark = "**" if added.low > 0 and kept.mean >= KEPT else ""
+            mark = "**" if added.low > 0 and kept.mean >= STEALTHY else ""
             cells += [percent(kept.mean, kept.low, kept.high), f"{mark}{with_interval(added, '+')}{mark}"]
             cells.append(percent(*share_over(runs, place.limit)))
         lines.append(f"| `{adversary}` | " + " | ".join(cells) + " |")
@@ -242,7 +254,7 @@ def picture(names: Sequence[str], results: dict[str, list[list[Facts]]], path: P
                 color=COLOURS[index % len(COLOURS)], marker=MARKS[index // len(COLOURS)], markersize=5,
                 linewidth=0, elinewidth=0.8, label=adversary,
             )  # fmt: skip
-        axes.axhline(100 * KEPT, color=GREY, linestyle=":", linewidth=0.8)
+        axes.axhline(100 * STEALTHY, color=GREY, linestyle=":", linewidth=0.8)
         axes.axvline(0, color=GREY, linestyle=":", linewidth=0.8)
         axes.set_title(f"{CASES[name].title}, eps {place.eps[1]:g}", fontsize=9)
         axes.set_xlabel("cost added to an episode")

@@ -286,6 +286,16 @@ def _greatest_change(
     return critics.robust(critics.pairs(states, worst.detach()))[0] - values
 
 
+def whole_sums(episode: Trajectory, discount: float) -> NDArray[np.bool_]:
+    """The steps (T,) whose discounted sum an episode shows: all if it ended by itself.
+
+    Where time ran out, those at least half of whose weight lies before the end: critics look beyond it, and the sums
+    of the last steps would say how much time is left and nothing else.
+    """
+    left = np.arange(len(episode), 0, -1)  # steps to the end
+    return (discount**left <= 0.5) | episode.terminated
+
+
 @torch.no_grad()
 def agreement(critics: Critics, episodes: list[Trajectory], victim: Victim, discount: float) -> dict[str, float]:
     """Rank correlation of Q_r and Q_c with what clean episodes brought from each step on; nan where that is constant.
@@ -295,14 +305,19 @@ def agreement(critics: Critics, episodes: list[Trajectory], victim: Victim, disc
         episodes: of the victim, without noise.
         victim: whose actions they are.
         discount: of the sums.
-    Returns: "reward" and "cost", Spearman's rho over all steps.
+    Returns: "reward" and "cost", Spearman's rho over all steps whose sum is known (``whole_sums``).
     """
-    states = torch.as_tensor(np.concatenate([each.observations[:-1] for each in episodes]), device=victim.device)
-    acted = torch.as_tensor(np.concatenate([each.actions for each in episodes]), device=victim.device)
-    actions = victim.box.to_unit(acted).clamp(-1, 1)
+    shown = [whole_sums(each, discount) for each in episodes]
+    rows = np.concatenate([each.observations[:-1][kept] for each, kept in zip(episodes, shown)])
+    acted = np.concatenate([each.actions[kept] for each, kept in zip(episodes, shown)])
+    if not len(rows):
+        return {"reward": float("nan"), "cost": float("nan")}
+    states = torch.as_tensor(rows, device=victim.device)
+    actions = victim.box.to_unit(torch.as_tensor(acted, device=victim.device)).clamp(-1, 1)
     result = {}
     for name, critic in (("reward", critics.reward), ("cost", critics.cost)):
-        sums = np.concatenate([returns_to_go(getattr(each, f"{name}s"), discount) for each in episodes])
+        gained = [returns_to_go(getattr(each, f"{name}s"), discount) for each in episodes]
+        sums = np.concatenate([each[kept] for each, kept in zip(gained, shown)])
         said = critic(states, actions).cpu().numpy()
         constant = np.ptp(sums) == 0 or np.ptp(said) == 0
         result[name] = float("nan") if constant else float(stats.spearmanr(said, sums).statistic)

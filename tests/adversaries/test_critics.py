@@ -15,6 +15,7 @@ from saferl.adversaries.critics import (
     agreement,
     fitted_critics,
     transitions,
+    whole_sums,
 )
 from saferl.adversaries.threat import Normaliser, Units
 from saferl.adversaries.trajectories import Recorder, Trajectory, returns_to_go
@@ -199,6 +200,19 @@ def test_the_quality_of_critics_is_a_rank_correlation_with_what_came(fitted):
     found = agreement(exact, [episode], victim, discount=0.0)
     assert found["reward"] == pytest.approx(1)
     assert np.isnan(found["cost"])  # no cost, so no order
+
+
+def test_what_time_cut_off_says_nothing_about_a_critic(fitted):
+    one, rewards = np.ones(1, np.float32), np.linspace(1.0, 2.0, 200)  # a true critic rises with them; cut sums fall
+    rows = np.append(rewards, 2.0)[:, None].astype(np.float32)
+    own = np.zeros((200, 1), np.float32)
+    victim = Victim(CallablePolicy(lambda obs: 0 * obs), 1, -one, one, "still")
+    rising = Critics(lambda states, _: states[:, 0], lambda states, _: states[:, 0], fitted.value, fitted.robust, "")
+    cut, ended = (Trajectory(rows, own, own, rewards, 0 * rewards, ends) for ends in (False, True))
+    assert whole_sums(cut, 0.9).tolist() == [True] * 194 + [False] * 6  # 0.9^7 < 0.5 < 0.9^6
+    assert whole_sums(ended, 0.9).all()
+    assert agreement(rising, [cut], victim, 0.9)["reward"] > agreement(rising, [ended], victim, 0.9)["reward"] + 0.1
+    assert np.isnan(agreement(rising, [cut], victim, 0.999)["reward"])  # no sum is known
 
 
 def test_about_ten_thousand_steps_are_rolled_out_unless_told_otherwise():
