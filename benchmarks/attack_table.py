@@ -208,7 +208,7 @@ def attack_table(name: str, results: Sequence[Sequence[Facts]]) -> str:
 
 def critics_lines(results: Sequence[Sequence[Facts]]) -> list[str]:
     """How well the critics that attacks climb rank what clean episodes brought."""
-    about = [one[-1]["about"] for one in results]
+    about = [next(each["about"] for each in one if each["adversary"] == "mc") for one in results]
     words = []
     for key in ("reward", "cost"):
         values = [f"{each['critics_agreement'][key]:.2f}" for each in about]
