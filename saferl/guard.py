@@ -24,6 +24,7 @@ from saferl.guardians import (
     GuardianConfig,
     RecordedBehaviour,
     coverage_report,
+    episode_numbers,
     fit_guardian,
     guaranteed_share,
     rows_needed,
@@ -90,7 +91,12 @@ def guard(config: GuardConfig) -> Path:
         dataset = _dataset(config, trained)
         seen, held = split_episodes(dataset, config.held_out, config.seed)
         guardian = fit_guardian(
-            seen.observations, seen.actions, config.guardian, config.seed, next_observations=seen.next_observations
+            seen.observations,
+            seen.actions,
+            config.guardian,
+            config.seed,
+            next_observations=seen.next_observations,
+            episodes=episode_numbers(seen.episode_lengths),
         )
         report = coverage_report(guardian, held.observations, held.actions, config.seed)
         visited = {} if trained is None else _visits(config, trained, guardian, seen)

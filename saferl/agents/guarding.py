@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from saferl.agents.agent import Agent, BatchSource
 from saferl.agents.settings import ConstrainedConfig
-from saferl.guardians.fitting import fit_guardian
+from saferl.guardians.fitting import episode_numbers, fit_guardian
 from saferl.guardians.guardian import GuardianConfig
 from saferl.guardians.networks import NETWORKS, NetworkGuardian, SupportNetwork
 from saferl.offline_data.dataset import OfflineDataset
@@ -59,7 +59,12 @@ class Guard(nn.Module):
     def fit(self, dataset: OfflineDataset, actions: Any, reward_scale: float, seed: int) -> None:
         """Fit to the data's observations with ``actions`` (N, act_dim) as the agent sees them, in [-1, 1]."""
         guardian = fit_guardian(
-            dataset.observations, actions, self.settings, seed, next_observations=dataset.next_observations
+            dataset.observations,
+            actions,
+            self.settings,
+            seed,
+            next_observations=dataset.next_observations,
+            episodes=episode_numbers(dataset.episode_lengths),
         )
         assert isinstance(guardian, NetworkGuardian)
         self.network.load_state_dict(guardian.network.state_dict())

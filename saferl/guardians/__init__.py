@@ -6,7 +6,7 @@
 
 from saferl.guardians.acting import GuardedAction, GuardedPolicy, RecordedBehaviour
 from saferl.guardians.coverage import Coverage, coverage_report, guaranteed_share, rows_needed
-from saferl.guardians.fitting import fit_guardian, load_guardian
+from saferl.guardians.fitting import episode_numbers, fit_guardian, load_guardian
 from saferl.guardians.guardian import Guardian, GuardianConfig
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "GuardianConfig",
     "RecordedBehaviour",
     "coverage_report",
+    "episode_numbers",
     "fit_guardian",
     "guaranteed_share",
     "load_guardian",

@@ -19,6 +19,7 @@ class CountGuardian(Guardian):
     Args:
         table: (K, d) int64, the pairs, each once, in lexical order.
         counts: (K,) int64, how often each was seen.
+        left_out: (N,) float32, of each recorded row in how many of the others; None: all others count.
     """
 
     def __init__(
@@ -29,8 +30,10 @@ class CountGuardian(Guardian):
         table: NDArray[np.int64],
         counts: NDArray[np.int64],
         threshold: float | None = None,
+        left_out: NDArray[np.float32] | None = None,
     ) -> None:
         super().__init__(config, obs_dim, act_dim)
+        self._left_out = left_out
         self.table, self.counts, self.reference_rows = table, counts, int(counts.sum())
         self._low, self._sizes = table.min(axis=0), np.ptp(table, axis=0) + 1
         if math.prod(int(size) for size in self._sizes) >= 2**62:
@@ -44,10 +47,22 @@ class CountGuardian(Guardian):
         self.threshold = threshold
 
     @classmethod
-    def of(cls, config: GuardianConfig, obs_dim: int, act_dim: int, rows: NDArray[np.float64]) -> "CountGuardian":
-        """The counts of rows (N, d)."""
-        table, counts = np.unique(_whole(rows), axis=0, return_counts=True)
-        return cls(config, obs_dim, act_dim, table, counts)
+    def of(
+        cls,
+        config: GuardianConfig,
+        obs_dim: int,
+        act_dim: int,
+        rows: NDArray[np.float64],
+        episodes: NDArray[np.int64] | None = None,
+    ) -> "CountGuardian":
+        """The counts of rows (N, d), which belong to ``episodes`` (N,)."""
+        table, place, counts = np.unique(_whole(rows), axis=0, return_inverse=True, return_counts=True)
+        left_out = None
+        if episodes is not None:
+            both = np.stack([place, episodes], axis=1)
+            _, together, own = np.unique(both, axis=0, return_inverse=True, return_counts=True)
+            left_out = (counts[place] - own[together]).astype(np.float32)
+        return cls(config, obs_dim, act_dim, table, counts, left_out=left_out)
 
     def _key(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """One number for each pair, in the table's order; (N,)."""
@@ -61,12 +76,15 @@ class CountGuardian(Guardian):
         return np.where(known & (self._keys[place] == keys), self.counts[place], 0)
 
     def left_out_scores(self) -> NDArray[np.float32]:
-        """How many other rows have the pair of each recorded row, (N,), in the table's order."""
+        """How many other rows have the pair of each recorded row, (N,); without episodes in the table's order."""
+        if self._left_out is not None:
+            return self._left_out
         return np.repeat(self.counts - 1, self.counts).astype(np.float32)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """The pairs and their counts."""
-        return {"table": self.table, "counts": self.counts}
+        tensors: dict[str, NDArray[Any]] = {"table": self.table, "counts": self.counts}
+        return tensors if self._left_out is None else tensors | {"left_out": self._left_out}
 
 
 def _whole(rows: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from saferl.guardians.guardian import Guardian, GuardianConfig, Scale, quantile_threshold
-from saferl.guardians.neighbours import Neighbours, squared_distances
+from saferl.guardians.neighbours import Neighbours, rows_elsewhere, squared_distances
 
 NEAREST = 5  # k of knn where the settings leave it open
 _BLOCK = 1 << 23  # distances that are held at a time (32 MB)
@@ -27,6 +28,7 @@ class StoreGuardian(Guardian):
         rows: (N, d) float32, scaled.
         threshold: None takes it from these rows.
         fitted, centres: what an earlier fit decided.
+        episodes: (N,) of the rows; None: each row is one.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class StoreGuardian(Guardian):
         rows: NDArray[np.float32],
         threshold: float | None = None,
         centres: NDArray[np.float32] | None = None,
+        episodes: NDArray[np.int64] | None = None,
     ) -> None:
         super().__init__(config, obs_dim, act_dim)
+        self.episodes = episodes
         self.scale, self.rows, self.reference_rows = scale, rows, len(rows)
         self.neighbours = Neighbours(rows, config.search, centres) if self.count is not None else None
         self._left_out: NDArray[np.float32] | None = None
@@ -51,7 +55,7 @@ class StoreGuardian(Guardian):
         return self.config.neighbours
 
     def left_out_scores(self) -> NDArray[np.float32]:
-        """The score of each reference row among the others, (N,); computed once."""
+        """The score of each reference row among those of other episodes, (N,); computed once."""
         if self._left_out is None:
             self._left_out = np.asarray(self._among_others(), np.float32)
         return self._left_out
@@ -64,7 +68,8 @@ class StoreGuardian(Guardian):
         """The reference rows, their scale and the centres of inverted lists."""
         centres = None if self.neighbours is None else self.neighbours.centres
         arrays: dict[str, NDArray[Any]] = {"rows": self.rows, "low": self.scale.low, "high": self.scale.high}
-        return arrays if centres is None else arrays | {"centres": centres}
+        optional = {"centres": centres, "episodes": self.episodes}
+        return arrays | {key: array for key, array in optional.items() if array is not None}
 
     def packages(self) -> tuple[str, ...]:
         """numpy, scipy, torch, and faiss where it searches."""
@@ -86,13 +91,13 @@ class NearestGuardian(StoreGuardian):
 
     def _among_others(self) -> NDArray[Any]:
         assert self.neighbours is not None
-        return -self.neighbours.query_left_out(self.count)[:, -1]
+        return -self.neighbours.query_left_out(self.count, self.episodes)[0][:, -1]
 
 
 class KernelGuardian(StoreGuardian):
     """Score: the logarithm of f(x) = mean_i exp(-|x - x_i|^2 / (2 sigma^2)), which grows with f.
 
-    The mean is over the N reference rows, and over the N - 1 others for a row of the set itself. With
+    The mean is over the N reference rows, and over those of other episodes for a row of the set itself. With
     ``config.neighbours`` the sum has only the nearest rows' kernels, a lower bound on f: data and queries alike.
 
     Args: ``sigma`` the bandwidth; None takes the settings' or, if they leave it open, ``held_out_bandwidth``.
@@ -100,7 +105,7 @@ class KernelGuardian(StoreGuardian):
 
     def __init__(self, *args: Any, sigma: float | None = None, seed: int = 0, **kwargs: Any) -> None:
         config, rows = args[0], args[4]
-        self.sigma = sigma or config.bandwidth or held_out_bandwidth(rows, seed)
+        self.sigma = sigma or config.bandwidth or held_out_bandwidth(rows, seed, kwargs.get("episodes"))
         super().__init__(*args, **kwargs)
 
     @property
@@ -121,22 +126,23 @@ class KernelGuardian(StoreGuardian):
 
     def _among_others(self) -> NDArray[Any]:
         if self.neighbours is None or self.count is None:
-            return log_density(self.rows, self.rows, self.sigma, left_out=True)
-        return self._log_sum(self.neighbours.query_left_out(self.count)) - math.log(self.reference_rows - 1)
+            parts = np.arange(self.reference_rows) if self.episodes is None else self.episodes
+            return log_density(self.rows, self.rows, self.sigma, parts)
+        distances, others = self.neighbours.query_left_out(self.count, self.episodes)
+        return self._log_sum(distances) - np.log(others)
 
     def _log_sum(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """ln of the sum of the kernels at distances (B, k), ascending: the first one is the greatest."""
-        exponents = -0.5 * np.square(distances / self.sigma)
-        return exponents[:, 0] + np.log(np.exp(exponents - exponents[:, :1]).sum(axis=1))
+        """ln of the sum of the kernels at distances (B, k)."""
+        return np.asarray(logsumexp(-0.5 * np.square(distances / self.sigma), axis=1))
 
 
 def log_density(
-    points: NDArray[np.float32], rows: NDArray[np.float32], sigma: float, left_out: bool = False
+    points: NDArray[np.float32], rows: NDArray[np.float32], sigma: float, episodes: NDArray[np.int64] | None = None
 ) -> NDArray[np.float32]:
     """ln mean_i exp(-|x - x_i|^2 / (2 sigma^2)) (B,) of points (B, d) over rows (N, d).
 
     Args:
-        left_out: the points are the rows, and the mean of each is over the N - 1 others.
+        episodes: (N,); the points are the rows, and the mean of each is over the rows of other episodes.
     """
     reference = torch.from_numpy(rows).to(_precision(sigma, rows.shape[1]))
     norms = reference.square().sum(1)  # (N,)
@@ -144,11 +150,11 @@ def log_density(
     step = max(1, _BLOCK // len(rows))
     for start in range(0, len(points), step):
         squares = squared_distances(torch.from_numpy(points[start : start + step]).to(reference), reference, norms)
-        if left_out:
-            here = torch.arange(len(squares))
-            squares[here, start + here] = torch.inf
+        if episodes is not None:
+            parts = torch.from_numpy(episodes)
+            squares[parts[start : start + step, None] == parts] = torch.inf
         scores[start : start + step] = squares.mul_(-0.5 / sigma**2).logsumexp(dim=1).numpy()
-    return scores - np.float32(math.log(len(rows) - left_out))
+    return scores - np.log(len(rows) if episodes is None else rows_elsewhere(episodes)).astype(np.float32)
 
 
 def _precision(sigma: float, columns: int) -> torch.dtype:
@@ -156,7 +162,7 @@ def _precision(sigma: float, columns: int) -> torch.dtype:
     return torch.float64 if 2 * sigma**2 < 1e-3 * columns else torch.float32
 
 
-def held_out_bandwidth(rows: NDArray[np.float32], seed: int = 0) -> float:
+def held_out_bandwidth(rows: NDArray[np.float32], seed: int = 0, episodes: NDArray[np.int64] | None = None) -> float:
     """The sigma between 1e-3 sqrt(d) and 10 sqrt(d) under which held-out rows are likeliest, to 12 %.
 
     The density is the mean of Gaussians N(x_i, sigma^2 I). A tenth of the rows is held out, 500 at most, and 10,000 of
@@ -165,10 +171,18 @@ def held_out_bandwidth(rows: NDArray[np.float32], seed: int = 0) -> float:
     Args:
         rows: (N, d) scaled, N >= 2.
         seed: of the choice of rows.
+        episodes: (N,), two or more; held-out rows are then of episodes that carry no kernels.
     """
-    columns, shuffled = rows.shape[1], np.random.default_rng(seed).permutation(len(rows))
-    held = rows[shuffled[: max(1, min(_HELD_OUT, len(rows) // 10))]]
-    kept = torch.from_numpy(rows[shuffled[len(held) : len(held) + _KEPT]]).double()
+    columns, rng = rows.shape[1], np.random.default_rng(seed)
+    shuffled = rng.permutation(len(rows))
+    if episodes is None:
+        count = max(1, min(_HELD_OUT, len(rows) // 10))
+        away, others = shuffled[:count], shuffled[count:]
+    else:
+        numbers = rng.permutation(np.unique(episodes))
+        apart = np.isin(episodes[shuffled], numbers[: max(1, len(numbers) // 10)])
+        away, others = shuffled[apart][:_HELD_OUT], shuffled[~apart]
+    held, kept = rows[away], torch.from_numpy(rows[others[:_KEPT]]).double()
     squares = squared_distances(torch.from_numpy(held).double(), kept, kept.square().sum(1))
 
     def likelihood(sigma: float) -> float:

@@ -53,12 +53,26 @@ class Neighbours:
         order = distances.argsort(axis=1, kind="stable")
         return np.take_along_axis(distances, order, axis=1), np.take_along_axis(found, order, axis=1)
 
-    def query_left_out(self, count: int) -> NDArray[np.float64]:
-        """Distances (N, count) from each reference row to the nearest others."""
-        distances, found = self.query(self.rows, count + 1)
-        own = found == np.arange(len(self.rows))[:, None]
-        own[~own.any(axis=1), -1] = True  # among equal rows another one may stand for it: drop one either way
-        return distances[~own].reshape(len(self.rows), count)
+    def query_left_out(
+        self, count: int, episodes: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Distances (N, count) from each reference row to the nearest of other episodes, and how many those have, (N,).
+
+        Where there are fewer than ``count`` distances are inf. Without ``episodes`` (N,) each row is one.
+        """
+        total = len(self.rows)
+        parts = np.arange(total) if episodes is None else episodes
+        distances, pending, asked = np.full((total, count), np.inf), np.arange(total), count + 1
+        while len(pending):
+            near, found = self.query(self.rows[pending], min(asked, total))
+            missing = np.isinf(near)  # of an approximate search; more will not be found
+            others = (parts[found] != parts[pending, None]) & ~missing
+            done = (others.sum(axis=1) >= count) | missing.any(axis=1) | (asked >= total)
+            order = np.argsort(~others[done], axis=1, kind="stable")[:, :count]
+            taken = np.where(others[done], near[done], np.inf)
+            distances[pending[done], : order.shape[1]] = np.take_along_axis(taken, order, axis=1)
+            pending, asked = pending[~done], 2 * asked
+        return distances, rows_elsewhere(parts)
 
     def _inverted_lists(self) -> Any:
         try:
@@ -78,6 +92,12 @@ class Neighbours:
         index.nprobe = min(PROBES, len(centres))
         index.add(self.rows)
         return index
+
+
+def rows_elsewhere(episodes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many rows are of other episodes than each one's, (N,)."""
+    _, place, counts = np.unique(episodes, return_inverse=True, return_counts=True)
+    return len(episodes) - counts[place]
 
 
 def nearest_of_all(points: NDArray[np.float32], rows: NDArray[np.float32], count: int) -> NDArray[np.int64]:

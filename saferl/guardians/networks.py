@@ -214,6 +214,7 @@ def fit_network(
     scale: Scale,
     following: NDArray[Any] | None,
     seed: int,
+    episodes: NDArray[np.int64] | None = None,
 ) -> NetworkGuardian:
     """Train a network on four fifths of the rows; the others give the threshold. On the CPU.
 
@@ -224,6 +225,7 @@ def fit_network(
         scale: of the training data.
         following: (N, obs_dim) next observations, for the ensemble.
         seed: of everything random; torch's global generator is left as it is.
+        episodes: (N,), two or more; a fifth of the episodes is then held out instead.
     Raises: ValueError where the ensemble has no next observations.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -231,8 +233,11 @@ def fit_network(
         torch.manual_seed(seed)
         network: SupportNetwork = NETWORKS[config.kind](obs_dim, rows.shape[1] - obs_dim, config)
     network.set_scale(scale)
-    shuffled = torch.randperm(len(rows), generator=generator)
-    held_out, seen = shuffled.split([max(1, int(HELD_OUT * len(rows))), len(rows) - max(1, int(HELD_OUT * len(rows)))])
+    numbers = torch.arange(len(rows)) if episodes is None else torch.from_numpy(np.unique(episodes))
+    shuffled = numbers[torch.randperm(len(numbers), generator=generator)]
+    held_out, seen = shuffled.tensor_split([max(1, int(HELD_OUT * len(numbers)))])
+    if episodes is not None:
+        held_out, seen = (torch.isin(torch.from_numpy(episodes), each).nonzero()[:, 0] for each in (held_out, seen))
     inputs = torch.from_numpy(scale(rows))[seen]
     targets = _changes(rows[:, :obs_dim], following)[seen] if config.kind == "ensemble" else None
     optimizer = torch.optim.Adam(network.parameters(), lr=_LR, fused=True)

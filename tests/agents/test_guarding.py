@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -145,7 +146,8 @@ def test_the_guard_is_a_guardian_of_the_scaled_data(name):
     agent.sampler(DATA, 4, -2.0, 2.0)
     actions = ActionScale(-2.0, 2.0, ACT)(DATA.actions)
     config = GuardianConfig(kind="density_ratio", alpha=0.1, updates=20)
-    plain = fit_guardian(DATA.observations, actions, config, seed=4)
+    episodes = np.repeat(np.arange(DATA.n_episodes), DATA.episode_lengths)
+    plain = fit_guardian(DATA.observations, actions, config, seed=4, episodes=episodes)
     pairs = torch.from_numpy(DATA.observations), torch.from_numpy(actions).float()
     inside = agent.guard.network.inside(*pairs).numpy()
     assert (inside == plain.supported(DATA.observations, actions)).all()

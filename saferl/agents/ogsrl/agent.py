@@ -20,6 +20,7 @@ from saferl.agents.ogsrl.models import EnsembleModel, NearestModel, gaussian_log
 from saferl.agents.ogsrl.rollouts import Rollouts, advantages, imagine
 from saferl.agents.ogsrl.support import Support
 from saferl.agents.ogsrl.trust_region import Coefficients, conjugate_gradients, step_coefficients
+from saferl.guardians import episode_numbers
 from saferl.nn.multipliers import PIDMultiplier
 from saferl.offline_data.batch import Batch
 from saferl.offline_data.dataset import OfflineDataset
@@ -27,6 +28,7 @@ from saferl.offline_data.sampler import RowStream, Sampler
 
 BACKTRACKS, SHRINK = 15, 0.8  # of the line search
 CLIP = 10.0  # standard deviations of an input
+ROWS = 2048  # steps that a product with the Fisher matrix or a step of the values sees at most, drawn anew
 
 
 class StartRows(RowStream):
@@ -122,7 +124,7 @@ class OGSRL(Agent):
         self.inputs.fit(data.observations)
         self.model.fit(self._some(data, generator), generator)
         if self.support is not None:
-            self.support.fit(data, seed)
+            self.support.fit(data, seed, episode_numbers(dataset.episode_lengths))
         starts = data.observations
         if self.config.whole_episodes:
             starts = starts[torch.as_tensor(dataset.episode_starts, device=self.device)]
@@ -139,11 +141,10 @@ class OGSRL(Agent):
     def update(self, batch: Tensor) -> dict[str, Tensor]:  # type: ignore[override]  # its sampler's rows
         """One policy iteration from observations (B, obs_dim)."""
         config = self.config
-        paths = imagine(self.draw, self.model, self.support, batch, config.steps, config.exit_reward)
-        inputs, following = self.inputs(paths.observations), self.inputs(paths.next_observations)
-        with torch.no_grad():
-            values, after = (torch.stack([v(x).squeeze(-1) for v in self.values]) for x in (inputs, following))
-        gained = advantages(paths.gains, values, after, paths.over, paths.alive, config.discount, config.trace)
+        paths = imagine(self.draw, self.model, self.support, self._valued, batch, config.steps, config.exit_reward)
+        inputs = self.inputs(paths.observations)
+        values = self._valued(paths.observations)
+        gained = advantages(paths.gains, values, paths.ahead, paths.over, paths.alive, config.discount, config.trace)
         excess = paths.sums[1:] - self.limits
         metrics = self.policy_step(inputs, paths, gained, excess)
         loss = self.fit_values(inputs[paths.alive > 0], (gained + values)[:, paths.alive > 0])
@@ -200,7 +201,7 @@ class OGSRL(Agent):
         gradients = torch.stack(
             [_flat(torch.autograd.grad(each, parameters, retain_graph=True)) for each in changes.unbind()]
         )
-        product = fisher_product(self.actor, seen, config.damping)
+        product = fisher_product(self.actor, _some(seen), config.damping)
         directions = conjugate_gradients(product, gradients, config.gradient_iterations)
         found = _coefficients(gradients, directions, excess, config.radius)
         step = found.of_gradient * directions[0]
@@ -219,11 +220,19 @@ class OGSRL(Agent):
     def fit_values(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Steps of the values towards targets (1 + C, M) at inputs (M, obs_dim); the last squared error ()."""
         loss = torch.zeros((), device=self.device)
+        rows = torch.cat([inputs, targets.T], dim=1)
         for _ in range(self.config.critic_steps):
-            predicted = torch.stack([value(inputs).squeeze(-1) for value in self.values])
-            loss = (predicted - targets).square().mean(1).sum()
+            seen, wanted = _some(rows).split([inputs.shape[1], len(targets)], dim=1)
+            predicted = torch.stack([value(seen).squeeze(-1) for value in self.values], dim=1)
+            loss = (predicted - wanted).square().mean(0).sum()
             self.step("values", loss)
         return loss.detach()
+
+    @torch.no_grad()
+    def _valued(self, observations: Tensor) -> Tensor:
+        """Values (1 + C, ...) of observations (..., obs_dim)."""
+        inputs = self.inputs(observations)
+        return torch.stack([value(inputs).squeeze(-1) for value in self.values])
 
     def draw(self, observations: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Actions (B, act_dim), not clipped, at observations (B, obs_dim)."""
@@ -283,6 +292,11 @@ def _line_search(parameters: list[nn.Parameter], step: Tensor, accepted: Callabl
 def _set(parameters: list[nn.Parameter], vector: Tensor) -> None:
     for each, part in zip(parameters, vector.split([each.numel() for each in parameters])):
         each.copy_(part.view_as(each))
+
+
+def _some(rows: Tensor) -> Tensor:
+    """At most ``ROWS`` of the rows (M, ...), drawn with replacement if there are more."""
+    return rows if len(rows) <= ROWS else rows[torch.randint(len(rows), (ROWS,), device=rows.device)]
 
 
 def _flat(gradients: tuple[Any, ...]) -> Tensor:

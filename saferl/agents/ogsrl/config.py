@@ -38,7 +38,7 @@ class OGSRLConfig:
     damping: float = 0.1  # added to the Fisher matrix
     gradient_iterations: int = 15  # of conjugate gradients
     critic_lr: float = 1e-3
-    critic_steps: int = 10  # of the values in an update, each on all steps
+    critic_steps: int = 10  # of the values in an update, each on 2,048 steps of paths at most
     proportional_gain: float = 0.1  # of the multipliers' PID law
     integral_gain: float = 0.003
     derivative_gain: float = 0.001

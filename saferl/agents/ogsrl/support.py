@@ -28,12 +28,12 @@ class Support(Fitted):
         for name in self.names:
             self.register_buffer(_key(name), torch.zeros(0, dtype=torch.uint8))
 
-    def fit(self, data: Batch, seed: int) -> None:
-        """Fit the guardian to recorded pairs."""
+    def fit(self, data: Batch, seed: int, episodes: NDArray[np.int64] | None = None) -> None:
+        """Fit the guardian to recorded pairs, of ``episodes`` (N,)."""
         seen, done, following = (
             each.cpu().numpy() for each in (data.observations, data.actions, data.next_observations)
         )
-        self._guardian = fit_guardian(seen, done, self.config, seed, following)
+        self._guardian = fit_guardian(seen, done, self.config, seed, following, episodes)
         with tempfile.TemporaryDirectory() as folder:
             self._guardian.save(folder)
             for name in self.names:

@@ -20,12 +20,13 @@ class TabularModel(nn.Module):
         self.process, self.cost_sign = process, cost_sign
         self.flow = torch.tensor(process.transitions, dtype=torch.float32)
 
-    def step(self, observations, actions):
+    def step(self, observations, actions, values):
         state, action = observations.argmax(1), torch.as_tensor(action_index(actions.numpy()))
         following = torch.multinomial(self.flow[state, action], 1).squeeze(1)
         gains = [torch.tensor(each, dtype=torch.float32)[state, action] for each in (ROAD.rewards, ROAD.costs)]
         ended = (state == len(STATES) - 1).float()
-        return Transition(torch.eye(len(STATES))[following], gains[0], self.cost_sign * gains[1], ended)
+        ahead = values(torch.eye(len(STATES))) @ self.flow[state, action].T * (1 - ended)
+        return Transition(torch.eye(len(STATES))[following], gains[0], self.cost_sign * gains[1], ended, ahead)
 
 
 class TabularSupport(nn.Module):
@@ -155,27 +156,59 @@ def test_advantages_equal_a_plain_sum_of_errors():
     gains, values, after = rng.normal(size=(3, 6, 2))
     over, alive = np.zeros((6, 2)), np.ones((6, 2))
     over[2:, 1], alive[3:, 1] = 1, 0  # the second path ends in its third step
-    gains[3:, 1] = 0
+    gains[3:, 1], after[2:, 1] = 0, 0
     given = (torch.tensor(each) for each in (gains, values, after, over, alive))
     found = advantages(*given, 0.9, 0.8).numpy()
     for path, steps in ((0, 6), (1, 3)):
-        ends = [path == 1 and step == 2 for step in range(steps)]
-        errors = [gains[t, path] + (0 if ends[t] else 0.9 * after[t, path]) - values[t, path] for t in range(steps)]
+        errors = [gains[t, path] + 0.9 * after[t, path] - values[t, path] for t in range(steps)]
         for t in range(steps):
             assert found[t, path] == pytest.approx(sum(0.72**k * errors[t + k] for k in range(steps - t)))
     assert not found[3:, 1].any()
+
+
+def test_an_advantage_has_the_noise_of_actions_alone():
+    """With exact values and no trace it is Q(s, a) - V(s), whatever next state was drawn."""
+    even = np.full((len(STATES), 3), 1 / 3)
+    flow = np.einsum("sa,sat->st", even, ROAD.flow)
+    gains = [(even * each).sum(1) for each in (ROAD.rewards, ROAD.costs)]
+    exact = np.linalg.solve(np.eye(len(STATES)) - 0.9 * flow, np.stack(gains, axis=1)).T  # (2, S)
+    table = torch.tensor(exact, dtype=torch.float32)
+    torch.manual_seed(0)
+    starts = torch.eye(len(STATES))[:1].expand(500, -1)
+    paths = imagine(
+        lambda seen: torch.rand(len(seen), 1) * 2 - 1,
+        TabularModel(),
+        None,
+        lambda observations: table[:, observations.argmax(-1)],
+        starts,
+        10,
+        -25,
+    )
+    values = table[:, paths.observations.argmax(-1)]
+    found = advantages(paths.gains, values, paths.ahead, paths.over, paths.alive, 0.9, 0.0)
+    ahead = 0.9 * np.einsum("sat,vt->vsa", ROAD.flow, exact)
+    wanted = np.stack([ROAD.rewards, ROAD.costs]) + ahead - exact[..., None]  # (2, S, 3)
+    alive = paths.alive > 0
+    states, actions = paths.observations[alive].argmax(1).numpy(), action_index(paths.actions[alive].numpy())
+    np.testing.assert_allclose(found[:, alive], wanted[:, states, actions], atol=1e-4)
 
 
 def test_a_path_that_leaves_the_support_ends_with_the_penalty_and_one_unit_of_cost():
     allowed = allowed_pairs()
     torch.manual_seed(0)
     starts = torch.eye(len(STATES))[:1].expand(64, -1)
+
+    def ones(observations):
+        return torch.ones(3, len(observations))
+
     model, support = TabularModel(), TabularSupport(allowed)
-    paths = imagine(lambda seen: torch.full((len(seen), 1), 0.7), model, support, starts, 10, -25)
+    paths = imagine(lambda seen: torch.full((len(seen), 1), 0.7), model, support, ones, starts, 10, -25)
     assert len(paths.alive) == 3  # start, early, gate
     assert paths.gains[2].sum(0).tolist() == [1.0] * 64
     np.testing.assert_allclose(paths.gains[:, :, 0].T, [[0.6, 1, 0], [1.2, 1, 0], [-25, 0, 1]], atol=1e-6)
-    careful = imagine(lambda seen: torch.zeros(len(seen), 1), model, support, starts, 4, -25)
+    assert paths.ahead[:, -1].sum() == 0
+    assert paths.ahead[:, 0].eq(1).all()
+    careful = imagine(lambda seen: torch.zeros(len(seen), 1), model, support, ones, starts, 4, -25)
     assert careful.sums[2] == 0
     assert careful.alive.all()
     assert not careful.over[-1].any()  # only the time is up
