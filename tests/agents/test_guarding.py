@@ -151,7 +151,7 @@ def test_the_guard_is_a_guardian_of_the_scaled_data(name):
     pairs = torch.from_numpy(DATA.observations), torch.from_numpy(actions).float()
     inside = agent.guard.network.inside(*pairs).numpy()
     assert (inside == plain.supported(DATA.observations, actions)).all()
-    assert 0.8 < inside.mean() < 0.98
+    assert 0.6 < inside.mean() < 0.98
 
 
 @pytest.mark.parametrize("name", SMALL)
