@@ -50,7 +50,9 @@ class Place:
 
 # Episodes of a quarter of the usual length, and a quarter of the usual limit of 25.
 CHEETAH = Place("SafetyHalfCheetahVelocity-v1", (0.05, 0.15), 6.25, 10_000, ("env_kwargs={max_episode_steps:250}",))
-ROBOT = Place("point_robot", (0.1, 0.3), 0.0, 4_000)
+SHORT = ("env_kwargs={start:feasible,max_episode_steps:100}", "critics.updates=1000")  # 5 s of the robot's time
+ROBOT = Place("point_robot", (0.1, 0.3), 0.0, 4_000, SHORT)
+SLOWLY = Place("point_robot", (0.1, 0.3), 0.0, 2_000, (*SHORT, "ascent.steps=3"))  # for networks that take their time
 KEPT = Path("data/OfflineHalfCheetahVelocityGymnasium-v1/policies")
 KEPT_BY = "the first command of docs/collecting.md"
 
@@ -72,7 +74,7 @@ class Case:
 
 
 def _on_robot(title: str, *words: str) -> Case:
-    return Case(title, ROBOT, 120_000, (*words, "cost_limit=[20,0]", f"eps={ROBOT.eps[1]}"))
+    return Case(title, ROBOT, 60_000, (*words, "cost_limit=[20,0]", f"eps={ROBOT.eps[1]}"))
 
 
 CASES = {
@@ -81,15 +83,15 @@ CASES = {
     ),
     "fisor": Case(
         "FISOR, PointRobot",
-        ROBOT,
+        SLOWLY,
         2_000,
         ("agent=fisor_small", "agent.candidates=4", "agent.actor_lr_decay=4000", "agent.critic_lr_decay=2000"),
     ),
-    "cdt": Case("CDT, PointRobot", ROBOT, 1_500, ("agent=cdt_small", "agent.batch_size=64")),
+    "cdt": Case("CDT, PointRobot", SLOWLY, 1_500, ("agent=cdt_small", "agent.batch_size=64")),
     "robot": _on_robot("PPO-Lagrangian, PointRobot", "method=none"),
     "robot_mc": _on_robot("hardened: adversarial, mc", "method=adversarial", "attack=mc"),
     "robot_sa": _on_robot("hardened: sa", "method=sa"),
-    "robot_atla": _on_robot("hardened: atla", "method=atla", "adversary=sa_rl_cost", "rounds=3", "learned.steps=10000"),
+    "robot_atla": _on_robot("hardened: atla", "method=atla", "adversary=sa_rl_cost", "rounds=3", "learned.steps=4000"),
 }
 VICTIMS, TWINS = ("ppo", "fisor", "cdt"), ("robot", "robot_mc", "robot_sa", "robot_atla")
 
@@ -282,16 +284,21 @@ def there(names: Sequence[str], out: Path) -> dict[str, list[list[Facts]]]:
     return found
 
 
+def parser() -> argparse.ArgumentParser:
+    """What the command line takes."""
+    made_of = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made_of.add_argument("--out", type=Path, default=Path("results/attack_table"))
+    made_of.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    made_of.add_argument("--victims", nargs="+", choices=CASES)
+    made_of.add_argument("--picture", type=Path)
+    made_of.add_argument("--hardened", action="store_true", help="PPO-Lagrangian and its hardened twins")
+    made_of.add_argument("--report", action="store_true", help="only print what is there")
+    return made_of
+
+
 def main(argv: list[str] | None = None) -> None:
     """Make what is missing, print the tables, draw the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("results/attack_table"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--victims", nargs="+", choices=CASES)
-    parser.add_argument("--picture", type=Path)
-    parser.add_argument("--hardened", action="store_true", help="PPO-Lagrangian and its hardened twins")
-    parser.add_argument("--report", action="store_true", help="only print what is there")
-    arguments: Any = parser.parse_args(argv)
+    arguments: Any = parser().parse_args(argv)
     names = arguments.victims or (TWINS if arguments.hardened else VICTIMS)
     if not arguments.report:
         made(names, arguments.seeds, arguments.out)

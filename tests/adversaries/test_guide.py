@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import saferl.adversaries.config as config_module
+from benchmarks import attack_table
 from saferl.adversaries.catalogue import ADVERSARIES
 from saferl.adversaries.config import SECTIONS, AttackConfig, parse_attack
 from saferl.adversaries.robust.config import METHODS, HardenConfig, parse_hardening
@@ -43,6 +44,13 @@ def test_the_settings_file_of_robust_training_names_every_setting():
 def test_the_guide_names_every_target():
     table = GUIDE.split("## Targets")[1].split("HalfCheetah and Hopper are")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(TARGETS)
+
+
+@pytest.mark.parametrize("line", re.findall(r"^python -m benchmarks\.attack_table ?(.*)$", GUIDE, re.MULTILINE))
+def test_a_command_of_the_guide_for_the_tables_is_understood(line):
+    asked = attack_table.parser().parse_args(line.split())
+    names = attack_table.TWINS if asked.hardened else attack_table.VICTIMS
+    assert set(names) <= set(attack_table.CASES)
 
 
 @pytest.mark.parametrize("line", COMMANDS)
