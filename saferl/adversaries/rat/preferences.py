@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from saferl.nn.mlp import EnsembleMLP
 
 ENOUGH = 0.97  # accuracy at which a fit stops
+RESTRAINT = 0.02  # of the squares before the tanh, in a fit's loss
+RANGE = (0.01, 0.99)  # quantiles of the rewards seen, which become 0 and 1
 
 
 def preference_logits(first: Tensor, second: Tensor) -> Tensor:
@@ -30,10 +32,7 @@ def preference_loss(logits: Tensor, labels: Tensor, mistakes: float = 0.0) -> Te
 
 
 class RewardEnsemble(nn.Module):
-    """K networks with a tanh head, whose mean is the reward; its range is (0, 2).
-
-    Comparisons of segments of one length say nothing about a constant, so 1 is added to tanh: were rewards negative,
-    the policy that learns from them would rather end its episodes.
+    """K networks with a tanh head and range (0, 2).
 
     Args:
         members: K.
@@ -47,13 +46,28 @@ class RewardEnsemble(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Rewards (K, ...) of each member for features and unit actions side by side (..., in_dim)."""
-        rewards: Tensor = 1 + self.networks(inputs.reshape(-1, inputs.shape[-1])).tanh()
-        return rewards.unflatten(1, inputs.shape[:-1])
+        return 1 + self.before_tanh(inputs).tanh()
+
+    def before_tanh(self, inputs: Tensor) -> Tensor:
+        """(K, ...) for inputs (..., in_dim)."""
+        outputs: Tensor = self.networks(inputs.reshape(-1, inputs.shape[-1]))
+        return outputs.unflatten(1, inputs.shape[:-1])
 
     def logits(self, first: Tensor, second: Tensor) -> Tensor:
         """(K, M) for segments (M, L, in_dim)."""
         rewards = self(torch.stack([first, second]))  # (K, 2, M, L)
         return preference_logits(rewards[:, 0], rewards[:, 1])
+
+    def loss(self, first: Tensor, second: Tensor, labels: Tensor, mistakes: float) -> Tensor:
+        """Loss () of comparisons: their cross-entropy, and a little for outputs that are large before the tanh.
+
+        Without the latter the tanh saturates where the networks extrapolate, and having no slope there they could
+        never unlearn it.
+        """
+        outputs = self.before_tanh(torch.stack([first, second]))  # (K, 2, M, L)
+        rewards = outputs.tanh()
+        entropy = preference_loss(preference_logits(rewards[:, 0], rewards[:, 1]), labels, mistakes)
+        return entropy + RESTRAINT * outputs.square().mean()
 
     @torch.no_grad()
     def disagreement(self, first: Tensor, second: Tensor) -> Tensor:
@@ -68,7 +82,8 @@ class RewardModel:
         members, in_dim, width: of ``RewardEnsemble``.
         lr: of Adam.
         batch: comparisons in a step.
-        epochs: of a fit at most; it ends where all members together predict 97 % of the labels.
+        epochs: of a fit at most; it ends where all members together predict 97 % of the labels, and of those that
+            came last, which would else be outvoted by what is known for long.
         mistakes: rate of labels that are the wrong way round.
         seed: of weights and batches.
     """
@@ -83,6 +98,7 @@ class RewardModel:
         self._optimizer = torch.optim.Adam(self.ensemble.parameters(), lr=lr)
         self._batch, self._epochs, self._mistakes = batch, epochs, mistakes
         self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._low, self._span = 0.0, 1.0
 
     def __len__(self) -> int:
         """Comparisons seen."""
@@ -97,12 +113,12 @@ class RewardModel:
         first, second, labels = (torch.cat(part) for part in zip(*self._pairs))
         for _ in range(self._epochs):
             for rows in torch.randperm(len(labels), generator=self._generator).split(self._batch):
-                loss = preference_loss(self.ensemble.logits(first[rows], second[rows]), labels[rows], self._mistakes)
+                loss = self.ensemble.loss(first[rows], second[rows], labels[rows], self._mistakes)
                 self._optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 self._optimizer.step()
             accuracy = self._accuracy(first, second, labels)
-            if accuracy > ENOUGH - self._mistakes:  # of mistaken labels no more can be predicted
+            if min(accuracy, self._accuracy(*self._pairs[-1])) > ENOUGH - self._mistakes:  # no more can be predicted
                 break
         return accuracy
 
@@ -113,6 +129,15 @@ class RewardModel:
         return float(right[clear].float().mean()) if bool(clear.any()) else 1.0
 
     @torch.no_grad()
+    def stretch(self, inputs: Tensor) -> None:
+        """Let rewards span 0 to 1 over what was seen (N, in_dim): sums of many steps tell apart what differs little."""
+        low, high = torch.quantile(self._means(inputs[:: 1 + len(inputs) // 20_000]), torch.tensor(RANGE)).tolist()
+        self._low, self._span = low, max(high - low, 1e-3)
+
+    @torch.no_grad()
     def rewards(self, inputs: Tensor) -> Tensor:
-        """Mean reward (N,) for inputs (N, in_dim)."""
+        """Mean reward (N,) for inputs (N, in_dim), never negative, or the policy would rather end its episodes."""
+        return ((self._means(inputs) - self._low) / self._span).clamp(min=0)
+
+    def _means(self, inputs: Tensor) -> Tensor:
         return torch.cat([self.ensemble(rows).mean(0) for rows in inputs.split(8192)])

@@ -19,6 +19,7 @@ def asked(
     count: int,
     length: int,
     generator: np.random.Generator,
+    since: int = 0,
 ) -> Comparisons | None:
     """Comparisons with the teacher's answers.
 
@@ -29,13 +30,17 @@ def asked(
         count: M.
         length: L, steps of a segment.
         generator: of the candidates.
+        since: time from which a comparison's first segment is; the second is from any. Members that never saw a
+            region may agree about it, wrongly, so that their disagreement alone would not lead there.
     Returns: None while no episode is as long as a segment.
     """
     starts = buffer.segment_starts(length)
     if not len(starts):
         return None
     candidates = count if ensemble is None else OVERSAMPLED * count
-    drawn = starts[generator.integers(len(starts), size=(2, candidates))]
+    new = starts[starts[:, 0] >= since]
+    pools = (new if len(new) else starts, starts)
+    drawn = [pool[generator.integers(len(pool), size=candidates)] for pool in pools]
     (first, first_scores), (second, second_scores) = (buffer.segments(each, length) for each in drawn)
     rows = np.arange(count)
     if ensemble is not None:

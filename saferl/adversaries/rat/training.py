@@ -120,6 +120,7 @@ class RAT:
             config.adversary_lr, config.weights_lr, seed,
         )  # fmt: skip
         self._states: list[Floats] = []  # true observations (B, obs_dim) of every step
+        self._asked_at = 0  # steps in time that were there at the last questions
         self.accuracy: list[float] = []
         self._envs = SeededEnvs(place.env_id, place.env_kwargs, config.envs, seed)
         horizon = gymnasium.spec(full_id(place.env_id)).max_episode_steps or 1_000
@@ -212,12 +213,15 @@ class RAT:
         config, first = self.config, not self.accuracy
         count = min(config.questions, config.labels - len(self._rewards))
         ensemble = None if first else self._rewards.ensemble
-        answers = asked(self.intention.buffer, self._teacher, ensemble, count, config.segment, self._generator)
+        buffer = self.intention.buffer
+        answers = asked(buffer, self._teacher, ensemble, count, config.segment, self._generator, self._asked_at)
         if answers is None:
             return
+        self._asked_at = buffer.filled
         self._rewards.add(*answers)
         self.accuracy.append(self._rewards.fit())
-        self.intention.buffer.relabel(self._rewards.rewards)
+        self._rewards.stretch(buffer.inputs().flatten(0, 1))
+        buffer.relabel(self._rewards.rewards)
         if first:
             self.intention.restart_critics()
 

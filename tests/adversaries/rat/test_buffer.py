@@ -59,7 +59,8 @@ def test_questions_are_those_of_most_disagreement(buffer):
     generator = np.random.default_rng(5)
     first, second, labels = asked(buffer, ScriptedTeacher(), ensemble, 6, LENGTH, generator)
     starts = buffer.segment_starts(LENGTH)
-    drawn = starts[np.random.default_rng(5).integers(len(starts), size=(2, 60))]
+    again = np.random.default_rng(5)
+    drawn = [starts[again.integers(len(starts), size=60)] for _ in range(2)]
     (one, one_scores), (two, two_scores) = (buffer.segments(each, LENGTH) for each in drawn)
     spread = ensemble.disagreement(one, two)
     assert ensemble.disagreement(first, second).min() >= spread.sort(descending=True).values[5]
@@ -67,6 +68,17 @@ def test_questions_are_those_of_most_disagreement(buffer):
         row = next(i for i in range(60) if torch.equal(one[i], left) and torch.equal(two[i], right))
         assert label == 0.5 + 0.5 * np.sign(one_scores[row].sum() - two_scores[row].sum())
     assert asked(buffer, ScriptedTeacher(), None, 6, 13, generator) is None
+
+
+def test_one_segment_of_each_question_is_new(buffer):
+    """Members that never saw a region may agree about it, so it is not left to their disagreement."""
+    first, second, _ = asked(buffer, ScriptedTeacher(), None, 40, LENGTH, np.random.default_rng(5), since=5)
+    starts = buffer.segment_starts(LENGTH)
+    new, _ = buffer.segments(starts[starts[:, 0] >= 5], LENGTH)
+    assert 0 < len(new) < len(starts)
+    assert all((segment == new).all((1, 2)).any() for segment in first)
+    assert not all((segment == new).all((1, 2)).any() for segment in second)
+    assert asked(buffer, ScriptedTeacher(), None, 6, LENGTH, np.random.default_rng(5), since=99) is not None
 
 
 def test_novelty_ranks_states_by_the_distance_to_their_third_neighbour():
