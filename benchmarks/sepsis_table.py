@@ -196,7 +196,7 @@ def table(rows: list[str], seeds: int) -> str:
         ]
         middle = by.get(LIMITS[1], {})
         clinical = [_number(middle.get(key)) for key in ("mortality", "agreement", "intervention", "dose_change")]
-        count = str(len(next(iter(found[row].values())))) if row in found else ""
+        count = str(min(len(reports) for reports in found[row].values())) if row in found else ""
         lines.append(f"| {row} | {count} | " + " | ".join(cells + clinical) + " |")
     return "\n".join(lines)
 
