@@ -73,6 +73,8 @@ def test_a_worker_has_one_thread_no_interrupt_from_the_terminal_and_prints_to_th
 
 
 def test_stopping_waits_for_what_is_being_saved(engine, tmp_path):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs in its background ignore it
+
     def interrupt():  # as Ctrl-C does, in the main thread, while it waits
         _wait_for(tmp_path / "started")
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)

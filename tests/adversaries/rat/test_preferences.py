@@ -119,7 +119,7 @@ def test_rewards_that_saturated_where_they_were_extrapolated_are_unlearned():
     model = RewardModel(3, 1, 32, 1e-2, 128, 60, 0.0, seed=0)
     with torch.no_grad():
         list(model.ensemble.parameters())[-1].fill_(12.0)
-    assert float(model.ensemble.before_tanh(torch.zeros(1, 1)).mean()) > 11
+    assert model.ensemble.before_tanh(torch.zeros(1, 1)).mean().item() > 11
     first, second = torch.rand((2, 400, 1, 1), generator=generator).expand(-1, -1, 10, -1)
     model.add(first, second, (slow(first).sum(1) > slow(second).sum(1)).float())
     assert max(model.fit() for _ in range(5)) > 0.9
