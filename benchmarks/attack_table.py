@@ -34,7 +34,7 @@ from saferl.train import main as train
 from saferl.training.run_folder import read_json
 
 STARTS_APART = 1_000  # between the first starts of two seeds
-ATTACK = ["adversary=all", "episodes=20", "ascent.steps=5", "learned.rollout=32"]
+ATTACK = ["adversary=all", "ascent.steps=5", "learned.rollout=32"]
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,13 @@ class Place:
     limit: float  # on the cost of an episode
     learned_steps: int  # of the environment, of each adversary that learns
     words: tuple[str, ...] = ()  # other ones of saferl.attack
+    episodes: int = 20  # of each attack on each training seed
 
 
 # Episodes of a quarter of the usual length, and a quarter of the usual limit of 25.
 CHEETAH = Place("SafetyHalfCheetahVelocity-v1", (0.05, 0.15), 6.25, 10_000, ("env_kwargs={max_episode_steps:250}",))
 SHORT = ("env_kwargs={start:feasible,max_episode_steps:100}", "critics.updates=1000")  # 5 s of the robot's time
-ROBOT = Place("point_robot", (0.1, 0.3), 0.0, 4_000, SHORT)
+ROBOT = Place("point_robot", (0.1, 0.3), 0.0, 4_000, SHORT, 100)
 SLOWLY = Place("point_robot", (0.1, 0.3), 0.0, 2_000, (*SHORT, "ascent.steps=3"))  # for networks that take their time
 KEPT = Path("data/OfflineHalfCheetahVelocityGymnasium-v1/policies")
 KEPT_BY = "the first command of docs/collecting.md"
@@ -129,7 +130,7 @@ def comparison_of(name: str, seed: int, out: Path) -> list[Facts]:
     if not folders("attacks.json"):
         victim = victim_of(name, seed, out)
         words = [f"victim={victim}", f"env={place.env}", *ATTACK, f"eps=[{place.eps[0]},{place.eps[1]}]"]
-        words += [f"seed={first}", f"cost_limit={place.limit}", f"out={out / name}"]
+        words += [f"seed={first}", f"cost_limit={place.limit}", f"out={out / name}", f"episodes={place.episodes}"]
         words += [f"learned.steps={place.learned_steps}", *place.words]
         begun = folders("attack.yaml")
         if attack([f"resume={begun[-1]}"] if begun else words) != 0:

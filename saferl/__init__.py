@@ -3,6 +3,7 @@
 Importing saferl registers its environment ids with gymnasium; no simulator is imported before one is made.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from saferl.policy import Policy
 
 __version__ = "0.1.0"
+
+# Read when torch is first imported. Where other processes hold the cores, GNU OpenMP's threads spin for milliseconds at
+# each product while the one that they wait for has no core: on two busy cores training was three times as slow.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def load_policy(run: str | Path, device: str = "cpu", cost_limit: float | None = None) -> "Policy":

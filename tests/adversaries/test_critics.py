@@ -152,7 +152,7 @@ def test_recorded_episodes_are_those_of_a_plain_loop():
 def test_noise_is_added_to_what_the_victim_chose_which_is_recorded_too():
     low, high = np.array([-3.0, -1.0], np.float32), np.array([1.0, 1.0], np.float32)
     victim = Victim(CallablePolicy(lambda obs: 0 * obs[:, :2] + [[-1.0, 0.5]]), 11, low, high, "constant")
-    noisy = NoisyPolicy(victim, 0.2)
+    noisy = NoisyPolicy(victim, 0.1)
     noisy.reset(seed=0)
     actions = noisy.act(np.zeros((20_000, 11), np.float32))
     np.testing.assert_array_equal(noisy.own, np.tile([[-1.0, 0.5]], (20_000, 1)).astype(np.float32))
@@ -160,7 +160,22 @@ def test_noise_is_added_to_what_the_victim_chose_which_is_recorded_too():
     assert (actions <= high).all()
     unit = (actions[:, 0] + 1) / 2  # the first action's box is 4 wide
     assert unit.mean() == pytest.approx(0, abs=0.01)
-    assert unit.std() == pytest.approx(np.sqrt(0.4**2 / 3), rel=0.03)  # E[sigma^2] of sigma ~ U(0, 0.4)
+    # E[sigma^2] of sigma ~ U(0, 2 m), m ~ U(0, 0.2)
+    assert unit.std() == pytest.approx(np.sqrt(4 / 3 * 0.2**2 / 3), rel=0.03)
+
+
+def test_an_episode_keeps_its_mean_of_the_noise():
+    victim = Victim(CallablePolicy(lambda obs: 0 * obs[:, :1]), 1, -np.ones(1), np.ones(1), "still")
+    noisy = NoisyPolicy(victim, 0.1)
+    noisy.reset(seed=0)
+    rows = np.zeros((200, 1), np.float32)
+    before = np.std([noisy.act(rows)[:, 0] for _ in range(400)], axis=0)
+    renewed = np.arange(200) < 100
+    noisy.reset(renewed)
+    after = np.std([noisy.act(rows)[:, 0] for _ in range(400)], axis=0)
+    assert before.min() < 0.01 < 0.2 < before.max()  # m from 0 to 0.2, deviation m * sqrt(4 / 3)
+    assert np.corrcoef(before[~renewed], after[~renewed])[0, 1] > 0.98
+    assert abs(np.corrcoef(before[renewed], after[renewed])[0, 1]) < 0.5
 
 
 def test_transitions_join_each_step_with_the_victims_next_action():
