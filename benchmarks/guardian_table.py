@@ -9,12 +9,20 @@ share of visited pairs that are outside, with and without the judge as a wrapper
 action; return and cost of an episode.
 """
 
+import hashlib
 import sys
 from pathlib import Path
 
 from benchmarks.small_table import AGENTS
 from saferl.guard import visited_share
-from saferl.guardians import GuardedPolicy, Guardian, GuardianConfig, RecordedBehaviour, fit_guardian
+from saferl.guardians import (
+    GuardedPolicy,
+    Guardian,
+    GuardianConfig,
+    RecordedBehaviour,
+    episode_numbers,
+    fit_guardian,
+)
 from saferl.offline_data import OfflineDataset
 from saferl.offline_data.loading import load_dataset
 from saferl.train import main as train
@@ -35,9 +43,10 @@ JUDGE = GuardianConfig(kind="knn", rows=20_000)
 
 def trained(agent: str, guardian: str, settings: dict[str, str]) -> Path:
     """Folder of the run, made unless it is there."""
-    out = Path(settings["out"]) / guardian
+    data = hashlib.sha256(settings["data"].encode()).hexdigest()[:8] if settings["data"] else "built-in"
+    out = Path(settings["out"]) / f"{data}-{settings['steps']}" / guardian
     pattern = out / settings["env"].replace("/", "-") / agent
-    if not list(pattern.glob("*/checkpoints/step-*")):
+    if not list(pattern.glob(f"*/checkpoints/step-{int(settings['steps']):010d}")):
         words = [f"agent={agent}", f"env={settings['env']}", f"steps={settings['steps']}", f"out={out}", "eval_every=0"]
         words += [f"agent.{key}={value}" for key, value in AGENTS[agent].items()] + ["eval_episodes=1"]
         words += [f"agent.guardian={guardian}"] + ([f"data.path={settings['data']}"] if settings["data"] else [])
@@ -68,7 +77,8 @@ def main(words: list[str]) -> None:
             raise SystemExit(f"no setting {key}; known: {', '.join(settings)}.")
         settings[key] = value
     dataset = load_dataset(settings["env"], settings["data"] or None)
-    judge = fit_guardian(dataset.observations, dataset.actions, JUDGE)
+    episodes = episode_numbers(dataset.episode_lengths)
+    judge = fit_guardian(dataset.observations, dataset.actions, JUDGE, episodes=episodes)
     print("| agent | outside | return | cost | outside, with fallback | return | cost |\n|---|---|---|---|---|---|---|")
     for agent in settings["agents"].split(","):
         for guardian in ("null", settings["kind"]):

@@ -104,7 +104,7 @@ def guard(config: GuardConfig) -> Path:
         raise UsageError(str(error)) from error
     folder = _folder(config)
     guardian.save(folder / "guardian")
-    write_json(folder / "guardian.json", _facts(dataset, guardian, report, visited, held.n_episodes))
+    write_json(folder / "guardian.json", _facts(dataset, guardian, report, visited, held))
     how = {"settings": asdict(config), "environment": environment_facts()}
     write_json(folder / "guardian" / "command.json", how)  # apart, since a safety case shows all of guardian.json
     figure = guardian_figure(guardian, report, visited)
@@ -195,11 +195,13 @@ def _facts(
     guardian: Guardian,
     report: Mapping[str, Coverage],
     visited: Mapping[str, Mapping[str, Any]],
-    held_episodes: int,
+    held_out: OfflineDataset,
 ) -> dict[str, Any]:
     """guardian.json: plain values and lists of records, which a safety case shows as they are."""
-    held = report["held_out"]
-    outside = 1 - held.share
+    held, held_episodes = report["held_out"], held_out.n_episodes
+    outside = (held.scores < np.float32(guardian.threshold)).astype(float)
+    starts = np.asarray(held_out.episode_starts)
+    outside_share = float((np.add.reduceat(outside, starts) / held_out.episode_lengths).mean())
     return {
         "kind": guardian.kind,
         "alpha": guardian.alpha,
@@ -209,9 +211,12 @@ def _facts(
         "data": dataset.source,
         "held_out_episodes": held_episodes,
         "held_out_rows": held.rows,
-        "outside_at_most": guaranteed_share(outside, held.rows, DELTA),
+        # Rows of an episode resemble each other: what is independent are episodes, each with its share outside.
+        "outside_at_most": guaranteed_share(outside_share, held_episodes, DELTA),
         "confidence": 1 - DELTA,
-        "rows_for_twice_alpha": rows_needed(guardian.alpha, min(2 * guardian.alpha, 0.5 + guardian.alpha / 2), DELTA),
+        "episodes_for_twice_alpha": rows_needed(
+            guardian.alpha, min(2 * guardian.alpha, 0.5 + guardian.alpha / 2), DELTA
+        ),
         "coverage": [each.as_dict() for each in report.values()],
         "visited": [{"policy": name, **facts} for name, facts in visited.items()],
     }

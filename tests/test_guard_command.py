@@ -36,7 +36,11 @@ def test_coverage_of_held_out_episodes_is_reported_and_saved(run, tmp_path, caps
     assert row["low"] < share < row["high"]
     assert f"{100 * share:.2f} %" in text
     assert facts["threshold"] == guardian.threshold
-    assert facts["rows_for_twice_alpha"] == 150  # ln 20 / (2 * 0.1^2) = 149.8
+    assert facts["episodes_for_twice_alpha"] == 150  # ln 20 / (2 * 0.1^2) = 149.8
+    outside = ~guardian.supported(held.observations, held.actions)
+    shares = [each.mean() for each in np.split(outside, np.cumsum(held.episode_lengths)[:-1])]
+    bound = np.mean(shares) + np.sqrt(np.log(20) / (2 * held.n_episodes))  # rows of an episode are not independent
+    assert facts["outside_at_most"] == pytest.approx(min(1, bound))
     assert facts["visited"] == []
     assert (tmp_path / "g" / "guardian.png").stat().st_size > 1000
 

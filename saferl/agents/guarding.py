@@ -41,7 +41,7 @@ class Guard(nn.Module):
     Attributes:
         settings: of the guardian.
         network: untrained until ``fit``.
-        worst_value: r_min / (1 - gamma), the value of the data's least reward for ever.
+        worst_value: min(0, r_min) / (1 - gamma), the value of the data's least reward for ever, or of an early end.
     """
 
     worst_value: Tensor
@@ -69,7 +69,8 @@ class Guard(nn.Module):
         assert isinstance(guardian, NetworkGuardian)
         self.network.load_state_dict(guardian.network.state_dict())
         least = min(reward_scale * float(dataset.rewards.min()), reward_scale * float(dataset.rewards.max()))
-        self.worst_value.fill_(least / (1 - self._discount))
+        # Where every step earns something an episode that ends early is worth less than the least reward for ever.
+        self.worst_value.fill_(min(0.0, least) / (1 - self._discount))
 
     def guarded_target(self, target: Tensor, inside: Tensor, ends: Tensor) -> Tensor:
         """Equation of guarded CQL: y where (s', a') is inside or nothing follows, else ``worst_value``; all (B,).

@@ -128,6 +128,8 @@ class GuardedAction(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Recor
             outside = not self._supported(taken)
         self.fallbacks += fell_back
         self._observation, reward, terminated, truncated, info = self.env.step(taken)
+        if isinstance(self.fallback, FeedbackPolicy):
+            self.fallback.observe(np.array([float(reward)]), np.array([float(info.get("cost", 0))]))
         report = {
             "nominal_action": np.asarray(action),
             "fell_back": fell_back,

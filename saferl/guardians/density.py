@@ -91,7 +91,9 @@ class NearestGuardian(StoreGuardian):
 
     def _among_others(self) -> NDArray[Any]:
         assert self.neighbours is not None
-        return -self.neighbours.query_left_out(self.count, self.episodes)[0][:, -1]
+        distances, others = self.neighbours.query_left_out(self.count, self.episodes)
+        farthest = np.minimum(others, self.count) - 1  # where other episodes have fewer than k rows, the last of them
+        return -distances[np.arange(len(distances)), farthest]
 
 
 class KernelGuardian(StoreGuardian):

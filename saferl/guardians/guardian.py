@@ -173,9 +173,15 @@ class Guardian(ABC):
 
 
 def quantile_threshold(scores: NDArray[np.float32], alpha: float) -> float:
-    """The score below which floor(alpha N) of N scores lie (fewer where scores are equal)."""
+    """The score below which floor(alpha N) of N scores lie (fewer where scores are equal).
+
+    Raises: ValueError if it is not finite: everything, or nothing, would be supported.
+    """
     place = int(alpha * len(scores))
-    return float(np.partition(scores, place)[place])
+    threshold = float(np.partition(scores, place)[place])
+    if not np.isfinite(threshold):
+        raise ValueError(f"the guardian's threshold is {threshold}, so it would tell nothing apart; give it more rows.")
+    return threshold
 
 
 def columns_of(values: ArrayLike) -> int:

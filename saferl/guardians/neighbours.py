@@ -33,14 +33,20 @@ class Neighbours:
         self._tree = cKDTree(rows) if search == "exact" and rows.shape[1] <= _TREE_COLUMNS else None
         self._index: Any = None if search == "exact" else self._inverted_lists()
 
-    def query(self, points: NDArray[np.float32], count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Distances (B, count), ascending, and row numbers (B, count) of the nearest; inf where there are fewer."""
+    def query(
+        self, points: NDArray[np.float32], count: int, probes: int = PROBES
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Distances (B, count), ascending, and row numbers (B, count) of the nearest; inf where fewer were found.
+
+        ``probes`` is the number of inverted lists that faiss looks into.
+        """
         if self._tree is not None:
             distances, found = self._tree.query(points, k=np.arange(1, count + 1))
             return distances, found
         if self._index is None:
             found = nearest_of_all(points, self.rows, count)
         else:
+            self._index.nprobe = min(probes, self._index.nlist)
             found = self._index.search(np.ascontiguousarray(points), count)[1]
         # Both found them by |x|^2 - 2 x y + |y|^2, which loses small distances to rounding.
         distances = np.empty(found.shape)
@@ -62,16 +68,17 @@ class Neighbours:
         """
         total = len(self.rows)
         parts = np.arange(total) if episodes is None else episodes
-        distances, pending, asked = np.full((total, count), np.inf), np.arange(total), count + 1
+        distances, pending, asked, probes = np.full((total, count), np.inf), np.arange(total), count + 1, PROBES
         while len(pending):
-            near, found = self.query(self.rows[pending], min(asked, total))
-            missing = np.isinf(near)  # of an approximate search; more will not be found
-            others = (parts[found] != parts[pending, None]) & ~missing
-            done = (others.sum(axis=1) >= count) | missing.any(axis=1) | (asked >= total)
+            near, found = self.query(self.rows[pending], min(asked, total), probes)
+            others = (parts[found] != parts[pending, None]) & np.isfinite(near)
+            everything = asked >= total and (self._index is None or probes >= self._index.nlist)
+            done = (others.sum(axis=1) >= count) | everything
             order = np.argsort(~others[done], axis=1, kind="stable")[:, :count]
             taken = np.where(others[done], near[done], np.inf)
             distances[pending[done], : order.shape[1]] = np.take_along_axis(taken, order, axis=1)
-            pending, asked = pending[~done], 2 * asked
+            # A row's own episode may fill all lists that were looked into.
+            pending, asked, probes = pending[~done], 2 * asked, 2 * probes
         return distances, rows_elsewhere(parts)
 
     def _inverted_lists(self) -> Any:
@@ -89,7 +96,6 @@ class Neighbours:
             self.centres = centres = means.centroids
         quantizer.add(centres)
         index = faiss.IndexIVFFlat(quantizer, columns, len(centres))
-        index.nprobe = min(PROBES, len(centres))
         index.add(self.rows)
         return index
 

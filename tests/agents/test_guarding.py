@@ -76,6 +76,9 @@ def test_the_worst_value_is_the_least_reward_for_ever():
     agent = make("cql", discount=0.9)
     agent.sampler(DATA, reward_scale=2.0)
     assert float(agent.guard.worst_value) == pytest.approx(2 * float(DATA.rewards.min()) / 0.1)
+    bonus = replace(DATA, rewards=np.abs(DATA.rewards) + 1)  # an episode of a few steps is worth less than 1 for ever
+    agent.sampler(bonus)
+    assert float(agent.guard.worst_value) == 0
 
 
 def test_costs_are_not_guarded():

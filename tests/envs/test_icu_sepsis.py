@@ -94,6 +94,13 @@ def test_admissible_actions_alone_lose_nothing_of_the_survival(model):
     assert best.policy[:LIVE][~model.admissible[:LIVE]].max() == 0
 
 
+def test_a_state_without_an_allowed_action_is_named(model):
+    allowed = model.admissible.copy()
+    allowed[7] = False
+    with pytest.raises(ValueError, match=r"no action may be taken in state 7; allow one in each"):
+        optimum(model, 0.5, allowed=allowed)
+
+
 def test_facts_of_the_package(model):
     counts = model.admissible[:LIVE].sum(1)
     assert (counts.min(), counts.max(), counts.mean()) == pytest.approx((1, 13, 3.14), abs=0.005)

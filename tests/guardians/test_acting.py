@@ -101,6 +101,28 @@ def test_the_wrapper_falls_back_and_says_so(guardian):
     assert env.reset(seed=0)[1]["fallbacks"] == 0
 
 
+def test_a_fallback_that_wants_to_see_rewards_and_costs_sees_them(guardian):
+    class Seeing:
+        def __init__(self):
+            self.seen = []
+
+        def act(self, observations):
+            return np.full_like(observations, 0.4)
+
+        def reset(self, mask=None, seed=None):
+            self.seen = []
+
+        def observe(self, rewards, costs):
+            self.seen = [*self.seen, (rewards.tolist(), costs.tolist())]
+
+    fallback = Seeing()
+    env = GuardedAction(Line(), guardian, fallback=fallback)
+    env.reset(seed=0)
+    for _ in range(3):  # 0.9, 1.3, 1.7
+        env.step(np.array([0.4], np.float32))
+    assert fallback.seen == [([0.0], [0.0]), ([0.0], [1.0]), ([0.0], [1.0])]
+
+
 def test_the_terminator_ends_the_episode_behind_the_first_pair_outside(guardian):
     share, steps, info = outside_share(GuardedAction(Line(), guardian, terminate=True), RETURNING, guardian)
     assert (share, steps) == (0.0, 20)  # this one stays inside, the time runs out

@@ -7,6 +7,7 @@ import pytest
 
 from saferl.guardians import GuardianConfig, episode_numbers, fit_guardian, load_guardian
 from saferl.guardians.density import held_out_bandwidth
+from saferl.guardians.guardian import quantile_threshold
 from saferl.guardians.neighbours import Neighbours
 from tests.guardians.clouds import cloud, scaled
 
@@ -111,6 +112,32 @@ def test_an_approximate_search_leaves_episodes_out(tmp_path):
     distances, elsewhere = Neighbours(rows, "faiss").query_left_out(3, EPISODES)
     np.testing.assert_allclose(distances, np.sort(AMONG, axis=1)[:, :3], rtol=1e-5)  # its lists are all looked into
     assert elsewhere.tolist() == [100 - LENGTHS[episode] for episode in EPISODES]
+
+
+def test_a_row_s_own_episode_may_fill_the_lists_that_are_looked_into():
+    if "faiss" not in sys.modules:
+        pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    places, episodes = rng.normal(size=(2000, 3)), np.repeat(np.arange(2), 1000)
+    rows = (places + 100 * np.eye(2, 3)[episodes]).astype(np.float32)  # two episodes, far apart
+    distances, _ = Neighbours(rows, "faiss").query_left_out(3, episodes)
+    among = np.linalg.norm(rows[:, None, :].astype(float) - rows[None], axis=2)
+    among[episodes[:, None] == episodes] = np.inf
+    np.testing.assert_allclose(distances, np.sort(among, axis=1)[:, :3], rtol=1e-4)
+
+
+def test_where_other_episodes_have_fewer_rows_than_k_the_farthest_counts():
+    rows, episodes = np.arange(12.0)[:, None], np.repeat([0, 1], [10, 2])
+    guardian = fit_guardian(rows, rows, GuardianConfig(kind="knn", neighbours=5, alpha=0.1), episodes=episodes)
+    scaled_gap = 2 * np.sqrt(2) / 11  # of neighbours, in both columns
+    assert guardian.left_out_scores()[0] == pytest.approx(-11 * scaled_gap, rel=1e-5)  # two others: 10 and 11
+    assert guardian.left_out_scores()[11] == pytest.approx(-6 * scaled_gap, rel=1e-5)  # 9, 8, 7, 6, 5
+    assert np.isfinite(guardian.threshold)
+
+
+def test_a_threshold_that_tells_nothing_apart_is_refused():
+    with pytest.raises(ValueError, match=r"threshold is -inf.*give it more rows"):
+        quantile_threshold(np.array([-np.inf, -np.inf, 1.0], np.float32), 0.4)
 
 
 def test_episodes_are_checked():

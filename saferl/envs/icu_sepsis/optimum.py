@@ -48,10 +48,12 @@ def optimum(
         cost: "sofa" or "fluid".
         discount: g in (0, 1].
         allowed: (716, 25) bool, actions that may be taken; None: all.
-    Raises: ValueError if no policy keeps to the limit.
+    Raises: ValueError if no policy keeps to the limit, or a state is without an action that is allowed.
     """
     costs = model.costs(cost)[:LIVE]
     barred = np.zeros((LIVE, ACTIONS), np.bool_) if allowed is None else ~allowed[:LIVE]
+    if (without := barred.all(axis=1)).any():
+        raise ValueError(f"allowed: no action may be taken in state {int(without.argmax())}; allow one in each.")
     dear = _best_response(model, costs, 1.0, 0.0, discount, barred)
     if limit is None or dear.cost <= limit:
         policy = _matrix(dear.actions)
