@@ -48,6 +48,21 @@ class _BehindStatistics:
         """Nothing to forget."""
 
 
+class _FromUnit:
+    """An actor whose actions are in [-1, 1], as a Policy in the environment's units."""
+
+    def __init__(self, actor: Policy, box: ActionBox) -> None:
+        self._actor, self._box = actor, box
+
+    def act(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Actions (B, act_dim) for observations (B, obs_dim)."""
+        return self._box.from_unit(torch.as_tensor(self._actor.act(observations))).numpy()
+
+    def reset(self, mask: NDArray[np.bool_] | None = None, seed: int | None = None) -> None:
+        """Forget what the actor remembers."""
+        self._actor.reset(mask, seed)
+
+
 def load_victim(
     word: str,
     env: str | None = None,
@@ -156,8 +171,11 @@ def _sb3(word: str, space: Space, normaliser: Normaliser | None) -> Victim:
 
 
 def _kept(word: str, space: Space, normaliser: Normaliser | None) -> Victim:
-    """A policy of saferl.collect, whose actions are in [-1, 1] and whose statistics come with it."""
-    policy = KeptActor(Path(word))
+    """A policy of saferl.collect or saferl.harden, whose statistics come with it.
+
+    Its actions are in [-1, 1], as the environment that it was trained in maps them to the box.
+    """
+    kept = KeptActor(Path(word))
     try:
         arrays = load_file(word)
         own = Normaliser.from_variance(arrays["observations.mean"], arrays["observations.var"], f"kept with {word}")
@@ -180,7 +198,8 @@ def _kept(word: str, space: Space, normaliser: Normaliser | None) -> Victim:
         )
     one = np.ones(len(deviation), np.float32)
     actor = SB3Actor(nn.Sequential(*layers[:-1]), -one, one, squashed=False, deviation=deviation)
-    return Victim(policy, space.obs_dim, -one, one, word, white_box.of_actor(actor, own), normaliser or own)
+    policy = _FromUnit(kept, ActionBox(space.low, space.high))
+    return Victim(policy, *space, word, white_box.of_actor(actor, own), normaliser or own)
 
 
 def _imported(word: str, space: Space, normaliser: Normaliser | None) -> Victim:

@@ -1,15 +1,20 @@
 """Victims by name."""
 
+import gymnasium
 import numpy as np
 import pytest
 import stable_baselines3 as sb3
 import torch
+from safetensors.torch import save_file
+from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 import saferl.envs
 from saferl.adversaries.loading import load_victim, onnx_policy
 from saferl.command_line import UsageError
-from saferl.offline_data.collection import CollectConfig, PPOConfig, collect
+from saferl.offline_data.collection import CollectConfig, KeptActor, PPOConfig, collect
+from saferl.offline_data.collection.recorder import EpisodeRecorder
+from tests.adversaries.test_white_box import slope_by_differences, slope_by_gradient
 from tests.training.small import trained
 
 ROWS = np.random.default_rng(0).normal(size=(9, 11)).astype(np.float32)
@@ -32,6 +37,26 @@ def not_finite(observations):
 
 
 number = 3
+
+
+class Spaces(gymnasium.Env):
+    """Two observations, two actions."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+
+    def __init__(self, low=(-1.0, -1.0), high=(1.0, 1.0)):
+        self.action_space = gymnasium.spaces.Box(np.array(low, np.float32), np.array(high, np.float32))
+
+    def reset(self, *, seed=None, options=None):
+        return np.ones(2, np.float32), {"cost": 0.0}
+
+    def step(self, action):
+        return np.ones(2, np.float32), 0.0, False, False, {"cost": 0.0}
+
+
+SPACES, NARROW = "test/Spaces-v0", {"low": (-0.4, 0.0), "high": (0.4, 3.0)}
+if SPACES not in gymnasium.registry:
+    gymnasium.register(SPACES, Spaces)
 
 
 def same_as_policy(victim):
@@ -65,6 +90,47 @@ def test_a_policy_that_collect_kept_brings_its_statistics(tmp_path):
     same_as_policy(victim)
     deviation = victim.response(torch.as_tensor(ROWS)).deviation
     assert deviation[0, 0] == pytest.approx(np.exp(-0.5), rel=0.05)  # PPO has hardly moved it
+
+
+def kept_policy(path):
+    """A policy as saferl.collect keeps it, from two observations to two actions in [-1, 1]."""
+    generator = torch.Generator().manual_seed(0)
+    arrays = {
+        "observations.mean": torch.tensor([0.5, -1.0]),
+        "observations.var": torch.tensor([4.0, 0.25]),
+        "policy.mlp_extractor.policy_net.0.weight": torch.randn(8, 2, generator=generator),
+        "policy.mlp_extractor.policy_net.0.bias": torch.zeros(8),
+        "policy.action_net.weight": 0.4 * torch.randn(2, 8, generator=generator),
+        "policy.action_net.bias": torch.tensor([0.1, -0.2]),
+        "policy.log_std": torch.tensor([-0.5, -1.0]),
+    }
+    save_file(arrays, path)
+    return path
+
+
+@pytest.mark.parametrize("box", [{}, NARROW])
+def test_a_kept_policy_acts_in_the_environments_box_as_it_did_when_it_was_trained(box, tmp_path):
+    path = kept_policy(tmp_path / "kept.safetensors")
+    rows = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    victim, _ = load_victim(str(path), SPACES, env_kwargs=box)
+    unit, acted = KeptActor(path).act(rows), victim.policy.act(rows)
+    assert 2 < (np.abs(unit) == 1).any(1).sum() < 38  # some are clipped
+    recorder = EpisodeRecorder(DummyVecEnv([lambda: Spaces(**box)]))
+    recorder.reset()
+    for action, here in zip(unit, acted):
+        recorder.step_async(action[None])
+        np.testing.assert_allclose(here, recorder._executed[0], rtol=1e-6, atol=1e-7)
+    if not box:
+        np.testing.assert_array_equal(acted, unit)
+    point = torch.as_tensor(rows)
+    said = victim.response(point)
+    np.testing.assert_allclose(victim.box.from_unit(said.actions).numpy(), acted, atol=1e-6)
+    np.testing.assert_allclose(said.deviation[0], np.exp([-0.5, -1.0]), rtol=1e-5)  # in [-1, 1] units, whatever the box
+    inside = torch.as_tensor((np.abs(unit) < 0.95).all(1))
+    directions = torch.randn(point.shape, generator=torch.Generator().manual_seed(1))
+    differences = slope_by_differences(victim, point, directions)[inside]
+    gradient = slope_by_gradient(victim, point, directions)[inside]
+    assert ((gradient - differences).norm() / differences.norm()) < 1e-3
 
 
 def test_an_sb3_file_is_a_white_box_behind_its_statistics_if_it_has_any(tmp_path):
