@@ -28,11 +28,12 @@ from saferl.adversaries.report import KEPT as STEALTHY
 from saferl.attack import main as attack
 from saferl.evaluation.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, new_figure, save_figure
 from saferl.evaluation.report import Facts
-from saferl.evaluation.statistics import Estimate, estimate, rate_interval
+from saferl.evaluation.statistics import RESAMPLES, Estimate, estimate, interval, rate_of_groups
 from saferl.harden import main as harden
 from saferl.train import main as train
 from saferl.training.run_folder import read_json
 
+Interval = tuple[float, float, float]  # a share and its interval
 STARTS_APART = 1_000  # between the first starts of two seeds
 ATTACK = ["adversary=all", "ascent.steps=5", "learned.rollout=32"]
 
@@ -149,16 +150,28 @@ def cost_added(attacked: Sequence[Facts], clean: Sequence[Facts]) -> Estimate:
     return estimate([after - before for after, before in pairs])
 
 
-def reward_kept(attacked: Sequence[Facts], clean: Sequence[Facts]) -> Estimate:
-    """1 + paired difference of the return / mean clean return, of each training seed by itself."""
-    pairs = zip(per_episode(attacked, "returns"), per_episode(clean, "returns"), strict=True)
-    return estimate([1 + (after - before) / before.mean() for after, before in pairs])
+def reward_kept(attacked: Sequence[Facts], clean: Sequence[Facts]) -> Interval | None:
+    """Share of the clean return that is left, by training seed as in a report; mean over seeds, and its interval.
+
+    Seeds are drawn with replacement, then starts, the same ones attacked and clean. None where the clean return of a
+    seed is not above R_min (0 without a reference), so that a share means nothing.
+    """
+    reference = clean[0]["reference"]
+    least = 0.0 if reference is None else reference["min_return"]
+    after, before = (np.stack(per_episode(runs, "returns")) - least for runs in (attacked, clean))  # (seeds, starts)
+    if (before.mean(1) <= 0).any():
+        return None
+    generator, (count, starts) = np.random.default_rng(0), before.shape
+    seeds = generator.integers(count, size=(RESAMPLES, count, 1))
+    drawn = seeds, generator.integers(starts, size=(RESAMPLES, count, starts))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = (after[drawn].mean(2) / before[drawn].mean(2)).mean(1)
+    return (float((after.mean(1) / before.mean(1)).mean()), *interval(shares))
 
 
-def share_over(runs: Sequence[Facts], limit: float) -> tuple[float, float, float]:
-    """Share of all episodes that cost more than ``limit``, with its exact interval."""
-    over = np.concatenate(per_episode(runs, "costs")) > limit
-    return (float(over.mean()), *rate_interval(int(over.sum()), len(over)))
+def share_over(runs: Sequence[Facts], limit: float) -> Interval:
+    """Share of all episodes that cost more than ``limit``, with its interval."""
+    return rate_of_groups([costs > limit for costs in per_episode(runs, "costs")])
 
 
 def rows_of(results: Sequence[Sequence[Facts]]) -> dict[tuple[str, float], list[Facts]]:
@@ -170,7 +183,10 @@ def rows_of(results: Sequence[Sequence[Facts]]) -> dict[tuple[str, float], list[
     return rows
 
 
-def percent(value: float, low: float, high: float) -> str:
+def percent(each: Interval | None) -> str:
+    if each is None:
+        return "-"
+    value, low, high = each
     return f"{100 * value:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
 
 
@@ -192,7 +208,7 @@ def attack_table(name: str, results: Sequence[Sequence[Facts]]) -> str:
     lines = [
         f"{CASES[name].title}, {len(clean)} training seed(s), {count} episodes a cell. "
         f"Clean: return {with_interval(returns)}, cost {with_interval(costs)}, "
-        f"{over} in {percent(*share_over(clean, place.limit))}.",
+        f"{over} in {percent(share_over(clean, place.limit))}.",
         "",
         "| | " + " | ".join(f"eps {eps:g}: reward kept | cost added | {over}" for eps in place.eps) + " |",
         "|---|" + "---|" * 6,
@@ -202,9 +218,9 @@ def attack_table(name: str, results: Sequence[Sequence[Facts]]) -> str:
         for eps in place.eps:
             runs = rows[adversary, eps]
             added, kept = cost_added(runs, clean), reward_kept(runs, clean)
-            mark = "**" if added.low > 0 and kept.mean >= STEALTHY else ""
-            cells += [percent(kept.mean, kept.low, kept.high), f"{mark}{with_interval(added, '+')}{mark}"]
-            cells.append(percent(*share_over(runs, place.limit)))
+            mark = "**" if added.low > 0 and kept is not None and kept[0] >= STEALTHY else ""
+            cells += [percent(kept), f"{mark}{with_interval(added, '+')}{mark}"]
+            cells.append(percent(share_over(runs, place.limit)))
         lines.append(f"| `{adversary}` | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *critics_lines(results)])
 
@@ -250,10 +266,13 @@ def picture(names: Sequence[str], results: dict[str, list[list[Facts]]], path: P
         for index, adversary in enumerate(attacks):
             runs = rows[adversary, place.eps[1]]
             added, kept = cost_added(runs, clean), reward_kept(runs, clean)
+            if kept is None:
+                continue
+            share, low, high = kept
             axes.errorbar(
-                [added.mean], [100 * kept.mean],
+                [added.mean], [100 * share],
                 xerr=np.maximum([[added.mean - added.low], [added.high - added.mean]], 0),
-                yerr=100 * np.maximum([[kept.mean - kept.low], [kept.high - kept.mean]], 0),
+                yerr=100 * np.maximum([[share - low], [high - share]], 0),
                 color=COLOURS[index % len(COLOURS)], marker=MARKS[index // len(COLOURS)], markersize=5,
                 linewidth=0, elinewidth=0.8, label=adversary,
             )  # fmt: skip

@@ -7,8 +7,8 @@ The victim is Stable-Baselines3's SAC, trained here for its own reward, and the 
 arena, from where both behaviours are possible. Every method gets the same victim, ball, environment steps and 100
 starts, and RAT and its ablations the same number of answers of the teacher; SA-RL sees the true scores. "intention"
 is the policy that RAT wants the victim to imitate, acting by itself. Each result is a file, so that a run that was
-stopped goes on. The last lines are a table of success rates with exact 95 % intervals over all episodes of all seeds,
-and the rate of each seed. --why says, for each training of RAT, how well the learned rewards rank segments, how often
+stopped goes on. The last lines are a table of success rates with 95 % intervals over training seeds and starts, and the
+rate of each seed. --why says, for each training of RAT, how well the learned rewards rank segments, how often
 the intention's action is within reach, and what imitating it by gradient steps at each moment would bring.
 """
 
@@ -47,7 +47,7 @@ from saferl.adversaries.trajectories import Recorder, Trajectory
 from saferl.adversaries.victim import Response, Victim
 from saferl.envs.point_robot import PointRobot, analytic_infeasible, margin
 from saferl.evaluation.rollout import episode_seeds, rollout
-from saferl.evaluation.statistics import rate_interval
+from saferl.evaluation.statistics import rate_of_groups
 from saferl.policy import CallablePolicy, Policy
 from saferl.training.run_folder import read_json, write_json
 
@@ -179,11 +179,11 @@ def policy_of(method: str, behaviour: str, seed: int, victim: Victim, threat: Th
     if not path.exists():
         rat = RAT(place_of(victim, threat, behaviour), config, 10**6 * (seed + 1))
         rat.train()
-        rat.save(path)
         if method == "rat":  # the policy that it imitates, evaluated beside it
             own = CallablePolicy(rat.intention.act)
             facts = result(own, behaviour, 0.0) | (reasons(rat, behaviour) if why else {})
             write_json(stem.with_name(f"{behaviour}-intention-{seed}.json"), facts)
+        rat.save(path)  # last: what is not there is made again
     return AttackedPolicy(victim, threat, load_rat(path, threat, config))
 
 
@@ -273,13 +273,12 @@ def table(out: Path) -> None:
         cells = []
         for behaviour in BEHAVIOURS:
             found = results_of(out, behaviour, method)
-            reached = [hit for each in found for hit in each["reached"]]
-            if not reached:
+            if not found:
                 cells.append("-")
                 continue
-            low, high = rate_interval(sum(reached), len(reached))
+            share, low, high = rate_of_groups([each["reached"] for each in found])
             seeds = ", ".join(f"{100 * np.mean(each['reached']):.0f}" for each in found)
-            cells.append(f"{100 * np.mean(reached):.0f} % [{100 * low:.0f}, {100 * high:.0f}] ({seeds})")
+            cells.append(f"{100 * share:.0f} % [{100 * low:.0f}, {100 * high:.0f}] ({seeds})")
         print(f"| {method} | " + " | ".join(cells) + " |")
     for behaviour in BEHAVIOURS:
         for seed, each in enumerate(results_of(out, behaviour, "intention")):

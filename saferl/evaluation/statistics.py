@@ -87,6 +87,21 @@ def paired_difference(values: ArrayLike, baseline: ArrayLike, seed: int = 0) -> 
     return estimate(first - second, seed)
 
 
+def rate_of_groups(groups: Sequence[ArrayLike], seed: int = 0) -> tuple[float, float, float]:
+    """Share of episodes that are true, of one sample (n,) for each training seed, and its interval.
+
+    The wider end each of the exact interval over all episodes, which takes seeds as alike, and, of several seeds, of
+    ``estimate``'s over seeds, which says nothing where no episode of any seed is true.
+    """
+    flags = [np.asarray(group, np.float64) for group in groups]
+    every = np.concatenate(flags)
+    low, high = rate_interval(int(every.sum()), len(every))
+    if len(flags) > 1:
+        over_seeds = estimate(flags, seed)
+        low, high = min(low, over_seeds.low), max(high, over_seeds.high)
+    return float(every.mean()), low, high
+
+
 def rate_interval(count: int, total: int) -> tuple[float, float]:
     """Exact (Clopper-Pearson) interval of a share: 0 of 100 gives [0, 0.036], where a bootstrap gives [0, 0].
 

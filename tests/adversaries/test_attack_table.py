@@ -11,7 +11,8 @@ from saferl.training.run_folder import write_json
 
 def facts(adversary, eps, returns, costs):
     about = {"critics": "made up", "critics_agreement": {"reward": 0.5, "cost": float("nan")}}
-    return {"adversary": adversary, "eps": eps, "per_episode": {"returns": returns, "costs": costs}, "about": about}
+    measured = {"per_episode": {"returns": returns, "costs": costs}, "reference": None, "about": about}
+    return {"adversary": adversary, "eps": eps, **measured}
 
 
 def test_starts_are_paired_and_each_seed_is_measured_against_itself():
@@ -20,15 +21,27 @@ def test_starts_are_paired_and_each_seed_is_measured_against_itself():
     added = cost_added(attacked, clean)
     assert (added.mean, added.low, added.high) == (3.0, 3.0, 3.0)  # the starts differ, the attack's effect does not
     kept = reward_kept(attacked, clean)
-    assert kept.mean == pytest.approx((10 / 15 + 3 / 2) / 2)  # and not (5 + 15 + 2 + 4) / (10 + 20 + 1 + 3)
-    assert kept.low == pytest.approx(10 / 15)
-    assert kept.high == pytest.approx(3 / 2)  # both seeds alike: the interval is over seeds, not over starts alone
+    assert kept[0] == pytest.approx((10 / 15 + 3 / 2) / 2)  # and not (5 + 15 + 2 + 4) / (10 + 20 + 1 + 3)
+    assert 5 / 10 <= kept[1] <= 10 / 15 < 3 / 2 <= kept[2] <= 2 / 1  # over seeds and starts
+
+
+def test_starts_that_lose_the_same_share_leave_no_doubt():
+    clean = [facts("none", 0.0, [1.0, 20.0, 7.0], [0, 0, 0])]
+    assert reward_kept([facts("q", 0.1, [0.5, 10.0, 3.5], [0, 0, 0])], clean) == pytest.approx((0.5, 0.5, 0.5))
+    assert reward_kept(clean, [facts("none", 0.0, [-1.0, 0.0, 0.5], [0, 0, 0])]) is None  # a share of less than nothing
+    worst = [{**clean[0], "reference": {"min_return": -3.0}}]
+    assert reward_kept([facts("q", 0.1, [-3.0] * 3, [0, 0, 0])], worst)[0] == 0
 
 
 def test_the_share_is_of_all_episodes_and_a_cost_at_the_limit_keeps_it():
     share, low, high = share_over([facts("mc", 0.1, [0, 0], [20.0, 21.0]), facts("mc", 0.1, [0, 0], [0.0, 0.0])], 20.0)
     assert share == 0.25
-    assert (low, high) == pytest.approx((0.0063, 0.8059), abs=1e-4)  # Clopper and Pearson, 1 of 4
+    assert (low, high) == pytest.approx((0, 0.8059), abs=1e-4)  # Clopper and Pearson's 1 of 4 ends at 0.0063 and 0.8059
+    one, other = facts("mc", 0.1, [0] * 20, [0.0] * 20), facts("mc", 0.1, [0] * 20, [21.0] * 20)
+    share, low, high = share_over([one, one, other], 20.0)
+    assert (share, low, high) == (pytest.approx(1 / 3), 0, 1)  # and not [22, 47] %: seeds differ
+    assert share_over([one, one], 20.0) == pytest.approx((0, 0, 0.0881), abs=1e-4)  # Clopper and Pearson, 0 of 40
+    assert share_over([facts("mc", 0.1, [0] * 4, [0.0, 0.0, 0.0, 9.0])], 5.0)[1] == pytest.approx(0.0063, abs=1e-4)
 
 
 def results(seed):
