@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from saferl.adversaries.catalogue import Means, make_attack, needs_critics
+from saferl.adversaries.critics import dearest
 from saferl.adversaries.loading import load_victim
 from saferl.adversaries.robust.augmentation import augmented
 from saferl.adversaries.robust.config import METHODS, HardenConfig, parse_hardening, plain
@@ -69,7 +71,9 @@ def _augmented(config: HardenConfig) -> Any:
         raise UsageError(f"adversary={config.adversary} needs critics; {victim.name} brings none. mad needs none.")
     units = victim.normaliser or Normaliser.from_observations(dataset.observations, f"statistics of {config.data}")
     threat = Threat(Units(units), config.eps, config.norm)
-    attack = make_attack(config.adversary, threat, Means(victim=victim, critics=victim.critics))
+    critics = victim.critics
+    bound = inf if critics is None else dearest(critics, dataset.observations, dataset.actions, victim)  # amad's
+    attack = make_attack(config.adversary, threat, Means(victim=victim, critics=critics, threshold=bound))
     return augmented(dataset, threat, attack, config.copies, config.seed)
 
 

@@ -341,7 +341,14 @@ def agreement(critics: Critics, episodes: list[Trajectory], victim: Victim, disc
 @torch.no_grad()
 def cost_threshold(critics: Critics, episodes: list[Trajectory], victim: Victim, share: float = 0.1) -> float:
     """The Q_c that the dearest ``share`` of the states of clean episodes exceeds (adaptive MAD)."""
-    states = torch.as_tensor(np.concatenate([each.observations[:-1] for each in episodes]), device=victim.device)
-    acted = torch.as_tensor(np.concatenate([each.actions for each in episodes]), device=victim.device)
-    values = critics.cost(states, victim.box.to_unit(acted).clamp(-1, 1))
+    states, acted = (
+        np.concatenate(rows) for rows in zip(*((each.observations[:-1], each.actions) for each in episodes))
+    )
+    return dearest(critics, states, acted, victim, share)
+
+
+def dearest(critics: Critics, states: NDArray[Any], acted: NDArray[Any], victim: Victim, share: float = 0.1) -> float:
+    """The Q_c that the dearest ``share`` of pairs (N, obs_dim), (N, act_dim) exceeds."""
+    rows, actions = (torch.as_tensor(each, device=victim.device) for each in (states, acted))
+    values = critics.cost(rows, victim.box.to_unit(actions).clamp(-1, 1))
     return float(np.quantile(values.double().cpu().numpy(), 1 - share))

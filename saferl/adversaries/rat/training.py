@@ -94,7 +94,8 @@ class RAT:
         intention: the policy that behaves as preferred; without one, that of perturbations.
         perturber: the adversary.
         accuracy: share of the teacher's answers that the rewards predict, after each fit.
-    Raises: ValueError for a victim with a memory, which can't be asked about states out of their order.
+    Raises: ValueError for a victim with a memory, which can't be asked about states out of their order; by ``train``,
+        if no episode was long enough for a question.
     """
 
     def __init__(self, place: Place, config: RATConfig, seed: int) -> None:
@@ -144,6 +145,11 @@ class RAT:
                     report(done / config.steps)
         finally:
             self._envs.close()
+        if not self.accuracy:
+            raise ValueError(
+                f"RAT was never taught: from step {self._taught_from} on no episode had rat.segment="
+                f"{config.segment} steps; give shorter segments or more rat.steps (got {config.steps})."
+            )
 
     @property
     def _taught_from(self) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from saferl.adversaries.catalogue import ADVERSARIES
+from saferl.adversaries.catalogue import ADVERSARIES, needs_fit
 from saferl.adversaries.critics import CriticConfig
 from saferl.adversaries.learned import LearnedConfig
 from saferl.adversaries.rat.config import RATConfig
@@ -75,8 +75,12 @@ class HardenConfig:
             raise ValueError(f"seed must be >= 0 and below 2**31 - 10**8; got {self.seed}.")
         CostLimit.parse(self.cost_limit)
         self._check_adversary()
-        if self.method != "augment" and self.steps < self.ppo.rollout * self.envs:
-            raise ValueError(f"steps must be >= ppo.rollout * envs = {self.ppo.rollout * self.envs}; got {self.steps}.")
+        rounds, least = self.rounds if self.method in ("atla", "rat_atla") else 1, self.ppo.rollout * self.envs
+        if self.method in ("atla", "rat_atla") and rounds < 2:
+            raise ValueError(f"rounds must be >= 2, as the first one meets no adversary; got {rounds}.")
+        if self.method != "augment" and self.steps // rounds < least:
+            each = " for each of the rounds" if rounds > 1 else ""
+            raise ValueError(f"steps must be >= ppo.rollout * envs = {least}{each}; got {self.steps}.")
 
     def _check_adversary(self) -> None:
         if self.method == "adversarial" and self.attack not in ("mc", "mr"):
@@ -90,6 +94,11 @@ class HardenConfig:
             raise ValueError(f"method=atla needs an adversary that learns: {', '.join(known)}; got {self.adversary}.")
         if self.method == "augment" and goal is not None:
             raise ValueError(f"method=augment needs an adversary that needs no training; got {self.adversary}.")
+        if self.method == "augment" and needs_fit(self.adversary):
+            raise ValueError(
+                f"adversary={self.adversary} asks a critic (V, robust Sarsa) that no victim brings; method=augment fits "
+                "none. mad, amad, q, mr and mc need none of these."
+            )
         if self.method in ("atla", "rat_atla") and goal == "target":
             behaviour_named(self.target, "rat" if self.method == "rat_atla" else self.adversary, full_id(self.env))
         if self.method == "augment" and (self.victim is None or self.data is None):

@@ -1,11 +1,14 @@
 """Robust trainings from end to end, tiny, and what comes out of them; attacked data sets."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
 from saferl.adversaries.attacks import RandomAttack
 from saferl.adversaries.catalogue import ADVERSARIES
+from saferl.adversaries.critics import Critics
 from saferl.adversaries.learned import Shift, load_adversary
 from saferl.adversaries.loading import load_victim
 from saferl.adversaries.robust.augmentation import augmented
@@ -13,10 +16,11 @@ from saferl.adversaries.robust.config import parse_hardening
 from saferl.adversaries.robust.observing import ramp
 from saferl.adversaries.robust.training import Hardening
 from saferl.adversaries.threat import Threat, Units
+from saferl.adversaries.victim import Victim
 from saferl.command_line import UsageError, composed
-from saferl.harden import main
+from saferl.harden import _augmented, main
 from saferl.offline_data.hdf5 import load_hdf5, save_hdf5
-from tests.adversaries.victims import normaliser, observations, threat
+from tests.adversaries.victims import linear_victim, normaliser, observations, threat
 from tests.offline_data.arrays import toy
 
 SMALL = [
@@ -98,6 +102,9 @@ def test_rat_can_be_the_adversary_of_the_rounds(tmp_path):
         ({"method": "attla"}, "Did you mean method=atla"),
         ({"adversary": "pa_da"}, "Did you mean adversary=pa_ad"),
         ({"attack": "q"}, "attack must be mc or mr"),
+        ({"method": "atla", "rounds": 1}, "rounds must be >= 2"),
+        ({"method": "atla", "rounds": 4, "steps": 120}, r"rollout \* envs = 40 for each of the rounds; got 120"),
+        ({"method": "augment", "adversary": "rs", "victim": "x", "data": "y"}, "adversary=rs asks a critic"),
         ({"steps": 10}, r"steps must be >= ppo.rollout \* envs = 40"),
         ({"eps": 0.0}, "eps must be > 0"),
     ],
@@ -148,3 +155,19 @@ def test_the_command_trains_and_augments(tmp_path, capsys):
     capsys.readouterr()
     assert main([*words, "adversary=mc"]) == 2
     assert "needs critics" in capsys.readouterr().err
+
+
+def test_amad_changes_the_dearest_tenth_of_the_recorded_states(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    data = toy(lengths=(60, 40), obs_dim=2, act_dim=1)
+    data = dataclasses.replace(data, observations=rng.normal(size=(100, 2)).astype(np.float32))
+    plain = linear_victim(np.array([[1.0, -0.5]], np.float32), limit=5)
+    nothing = lambda states, actions: 0 * states[:, 0]  # noqa: E731
+    critics = Critics(nothing, lambda states, actions: states[:, 0], nothing, nothing, "made up")
+    victim = Victim(plain.policy, 2, [-5.0], [5.0], "linear", respond=plain._respond, critics=critics)
+    monkeypatch.setattr("saferl.harden.load_victim", lambda *_: (victim, "point_robot"))
+    save_hdf5(data, tmp_path / "data.hdf5")
+    config = settings(method="augment", adversary="amad", victim="x", data=str(tmp_path / "data.hdf5"))
+    moved = np.abs(_augmented(config).observations[100:] - data.observations).max(1) > 1e-6
+    assert moved.sum() == 10
+    assert data.observations[moved, 0].min() > data.observations[~moved, 0].max()
