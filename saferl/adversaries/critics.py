@@ -341,10 +341,8 @@ def agreement(critics: Critics, episodes: list[Trajectory], victim: Victim, disc
 @torch.no_grad()
 def cost_threshold(critics: Critics, episodes: list[Trajectory], victim: Victim, share: float = 0.1) -> float:
     """The Q_c that the dearest ``share`` of the states of clean episodes exceeds (adaptive MAD)."""
-    states, acted = (
-        np.concatenate(rows) for rows in zip(*((each.observations[:-1], each.actions) for each in episodes))
-    )
-    return dearest(critics, states, acted, victim, share)
+    states = np.concatenate([each.observations[:-1] for each in episodes])
+    return dearest(critics, states, np.concatenate([each.actions for each in episodes]), victim, share)
 
 
 def dearest(critics: Critics, states: NDArray[Any], acted: NDArray[Any], victim: Victim, share: float = 0.1) -> float:

@@ -96,8 +96,8 @@ class HardenConfig:
             raise ValueError(f"method=augment needs an adversary that needs no training; got {self.adversary}.")
         if self.method == "augment" and needs_fit(self.adversary):
             raise ValueError(
-                f"adversary={self.adversary} asks a critic (V, robust Sarsa) that no victim brings; method=augment fits "
-                "none. mad, amad, q, mr and mc need none of these."
+                f"adversary={self.adversary} asks a critic (V, robust Sarsa) that no victim brings; method=augment "
+                "fits none. mad, amad, q, mr and mc need none of these."
             )
         if self.method in ("atla", "rat_atla") and goal == "target":
             behaviour_named(self.target, "rat" if self.method == "rat_atla" else self.adversary, full_id(self.env))

@@ -54,6 +54,12 @@ def test_it_learns_the_best_perturbation_from_preferences_alone(intention, tmp_p
     assert rat.accuracy[-1] > 0.9
 
 
+def test_a_training_without_a_question_is_no_training():
+    config = RATConfig(**{**QUICK, "steps": 480, "segment": 25})  # episodes have one step
+    with pytest.raises(ValueError, match=r"from step 400 on no episode had rat.segment=25 steps"):
+        RAT(shown_place(), config, seed=0).train()
+
+
 def drive(rows):
     return np.stack([np.sin(3 * rows[:, 0]), 0.3 * np.cos(2 * rows[:, 1])], axis=1)
 
