@@ -338,13 +338,13 @@ def agreement(critics: Critics, episodes: list[Trajectory], victim: Victim, disc
     return result
 
 
-@torch.no_grad()
 def cost_threshold(critics: Critics, episodes: list[Trajectory], victim: Victim, share: float = 0.1) -> float:
     """The Q_c that the dearest ``share`` of the states of clean episodes exceeds (adaptive MAD)."""
     states = np.concatenate([each.observations[:-1] for each in episodes])
     return dearest(critics, states, np.concatenate([each.actions for each in episodes]), victim, share)
 
 
+@torch.no_grad()
 def dearest(critics: Critics, states: NDArray[Any], acted: NDArray[Any], victim: Victim, share: float = 0.1) -> float:
     """The Q_c that the dearest ``share`` of pairs (N, obs_dim), (N, act_dim) exceeds."""
     rows, actions = (torch.as_tensor(each, device=victim.device) for each in (states, acted))
