@@ -1,5 +1,6 @@
 """The victim that a word names: a run folder, a file of SB3, saferl.collect or ONNX, or something importable."""
 
+import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from saferl.adversaries.victim import ActionBox, Victim
 from saferl.command_line import UsageError, imported
 from saferl.evaluation.sb3_zip import SB3Actor, load_sb3
 from saferl.offline_data.collection.policies import KeptActor
-from saferl.policy import CallablePolicy, Policy, as_policy
+from saferl.policy import CallablePolicy, FeedbackPolicy, Policy, as_policy
 from saferl.training.run_folder import open_run, read_json
 from saferl.training.trained import action_bounds, load_agent
 
@@ -108,22 +109,66 @@ def load_victim(
 
 
 def _check(victim: Victim, word: str, env: str, env_kwargs: dict[str, Any]) -> None:
-    """Raises: UsageError unless the victim gives finite actions of the right shape at a start."""
+    """Find out whether the victim is recurrent.
+
+    Raises: UsageError unless it gives finite actions of the right shape at a start, and can be asked.
+    """
     made = saferl.envs.make(env, **env_kwargs)
     observation, _ = made.reset(seed=0)
     made.close()
-    rows = np.asarray(observation, np.float32)
-    if rows.shape != (victim.obs_dim,):
-        raise UsageError(f"victim={word} takes {victim.obs_dim} observations; env={env} has shape {rows.shape}.")
+    row = np.asarray(observation, np.float32)
+    if row.shape != (victim.obs_dim,):
+        raise UsageError(f"victim={word} takes {victim.obs_dim} observations; env={env} has shape {row.shape}.")
+    policy, rows = victim.policy, np.stack([row, row / 2])
     try:
-        actions = np.asarray(victim.policy.act(np.stack([rows, rows])))
+        policy.reset()
+        actions = np.asarray(policy.act(rows))
+        fits = actions.shape == (2, victim.act_dim) and bool(np.isfinite(actions).all())
+        # One that has ``observe`` learns there what happened; its ``act`` may be called for a question.
+        victim.recurrent = fits and not isinstance(policy, FeedbackPolicy) and _is_recurrent(policy, rows)
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
         raise UsageError(f"victim={word} can't act on observations (2, {victim.obs_dim}): {error}") from error
-    victim.policy.reset()
-    if actions.shape != (2, victim.act_dim) or not np.isfinite(actions).all():
+    if not fits:
         raise UsageError(
             f"victim={word} must give finite actions (2, {victim.act_dim}) for two observations; got {actions.shape}."
         )
+    if victim.recurrent and (reason := _obstacle_to_copies(policy, rows)) is not None:
+        raise UsageError(
+            f"victim={word}: its act changes its memory, so attacks ask copies of it, but {reason}; let "
+            "observe(rewards, costs) change the memory, or keep it where copy.deepcopy finds it."
+        )
+    policy.reset()
+
+
+def _is_recurrent(policy: Policy, rows: NDArray[np.float32]) -> bool:
+    """Whether acting changes what the policy does next, apart from the noise that a seed restarts.
+
+    It remembers what it saw, or, if seeds make no difference, counts steps. Of noise that no seed restarts nothing
+    can be told.
+    """
+
+    def answers(first: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+        policy.reset(seed=seed)
+        return np.stack([np.array(policy.act(each)) for each in (first, rows, rows)])  # (3, 2, act_dim)
+
+    once, again, reseeded = answers(rows, 0), answers(rows, 0), answers(rows, 1)
+    if not np.allclose(once, again):
+        return False
+    counts = np.allclose(once, reseeded) and not np.allclose(once[:-1], once[1:])
+    return bool(counts or not np.allclose(once[1:], answers(rows + 1, 0)[1:]))
+
+
+def _obstacle_to_copies(policy: Policy, rows: NDArray[np.float32]) -> str | None:
+    """Why copies of a recurrent policy, in the midst of an episode, can't be asked; None if they can."""
+    policy.reset(seed=0)
+    expected = [np.array(policy.act(rows)) for _ in range(2)]
+    policy.reset(seed=0)
+    policy.act(rows)
+    try:
+        copy.deepcopy(policy).act(rows + 1)
+    except Exception as error:  # whatever the policy's parts raise when they are copied
+        return f"it can't be copied ({type(error).__name__}: {error})"
+    return None if np.allclose(policy.act(rows), expected[1]) else "a copy shares the memory"
 
 
 def space_of(env: str, env_kwargs: dict[str, Any]) -> Space:

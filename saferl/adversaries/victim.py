@@ -1,5 +1,6 @@
 """Victim: a policy as an adversary knows it, with gradients (white box) or by questions alone (black box)."""
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,6 +73,7 @@ class Victim:
         device: where ``respond`` computes.
     Attributes:
         queries: observations that a black box was asked about, apart from those it acted on.
+        recurrent: whether acting itself changes what a black box does next. A question would too, so copies are asked.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class Victim:
         self.policy, self.obs_dim, self.name = policy, obs_dim, name
         self.normaliser, self.critics, self.device = normaliser, critics, torch.device(device)
         self.box = ActionBox(low, high, self.device)
-        self.queries = 0
+        self.queries, self.recurrent = 0, False
         self._respond = respond
         self._noise_seed = 0
 
@@ -106,11 +108,13 @@ class Victim:
     @property
     def remembers(self) -> bool:
         """Whether the policy has a memory of each row, so that it can be asked about those rows only."""
-        return isinstance(self.policy, FeedbackPolicy)
+        return self.recurrent or isinstance(self.policy, FeedbackPolicy)
 
     def as_black_box(self) -> "Victim":
         """The same victim without its gradients and critics."""
-        return Victim(self.policy, self.obs_dim, self.box.low, self.box.high, self.name, None, self.normaliser)
+        black = Victim(self.policy, self.obs_dim, self.box.low, self.box.high, self.name, None, self.normaliser)
+        black.recurrent = self.recurrent
+        return black
 
     def fix_noise(self, seed: int) -> None:
         """Let a random white-box policy draw the same noise in every ``response`` from now on.
@@ -124,7 +128,8 @@ class Victim:
         if self._respond is not None:
             return self._respond(observations, self._noise_seed)
         self.queries += len(observations)
-        answer = np.asarray(self.policy.act(observations.detach().cpu().numpy()), np.float32)
+        asked = copy.deepcopy(self.policy) if self.recurrent else self.policy
+        answer = np.asarray(asked.act(observations.detach().cpu().numpy()), np.float32)
         actions = self.box.to_unit(torch.as_tensor(answer, device=self.device)).clamp(-1, 1)
         return Response(actions, actions)
 

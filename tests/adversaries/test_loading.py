@@ -1,5 +1,7 @@
 """Victims by name."""
 
+import threading
+
 import gymnasium
 import numpy as np
 import pytest
@@ -10,8 +12,13 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 import saferl.envs
+from saferl.adversaries.attacks import AttackedPolicy
+from saferl.adversaries.catalogue import Means, make_attack, make_turn
+from saferl.adversaries.learned import LearnedAttack
 from saferl.adversaries.loading import load_victim, onnx_policy
+from saferl.adversaries.threat import Normaliser, Threat, Units
 from saferl.command_line import UsageError
+from saferl.evaluation.sb3_zip import SB3Actor
 from saferl.offline_data.collection import CollectConfig, KeptActor, PPOConfig, collect
 from saferl.offline_data.collection.recorder import EpisodeRecorder
 from tests.adversaries.test_white_box import slope_by_differences, slope_by_gradient
@@ -37,6 +44,65 @@ def not_finite(observations):
 
 
 number = 3
+
+
+class Recurrent:
+    """h <- 0.9 h + 0.1 s, the action; ``act`` changes the memory."""
+
+    def __init__(self):
+        self.memory = None
+
+    def act(self, observations):
+        if self.memory is None or len(self.memory) != len(observations):
+            self.memory = np.zeros((len(observations), 2), np.float32)
+        self.memory = 0.9 * self.memory + 0.1 * observations[:, :2]
+        return self.memory
+
+    def reset(self, mask=None, seed=None):
+        if mask is None:
+            self.memory = None
+        else:
+            self.memory[mask] = 0
+
+
+class Gait(Recurrent):
+    """A rhythm, whatever is seen."""
+
+    def act(self, observations):
+        self.memory = (0 if self.memory is None else self.memory) + np.ones(len(observations))
+        return 0.01 * observations[:, :2] + np.sin(self.memory)[:, None]
+
+
+class Noisy:
+    def __init__(self, obeys):
+        self.obeys, self.generator = obeys, np.random.default_rng(0)
+
+    def act(self, observations):
+        return np.clip(observations[:, :2] + 0.1 * self.generator.standard_normal((len(observations), 2)), -1, 1)
+
+    def reset(self, mask=None, seed=None):
+        if self.obeys and seed is not None:
+            self.generator = np.random.default_rng(seed)
+
+
+class WithFeedback(Recurrent):
+    def observe(self, rewards, costs):
+        pass
+
+
+class Locked(Recurrent):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class Shared(Recurrent):
+    def __deepcopy__(self, memo):
+        return self
+
+
+recurrent, gait, locked, shared = Recurrent(), Gait(), Locked(), Shared()
+noisy, stubborn, with_feedback = Noisy(True), Noisy(False), WithFeedback()
 
 
 class Spaces(gymnasium.Env):
@@ -163,6 +229,8 @@ def test_what_can_be_imported(name, white):
         (f"{__name__}:wrong_shape", "point_robot", r"must give finite actions \(2, 2\).*got \(2, 3\)"),
         (f"{__name__}:not_finite", "point_robot", "must give finite actions"),
         (f"{__name__}:number", "point_robot", "is not a policy"),
+        (f"{__name__}:locked", "point_robot", "act changes its memory.*can't be copied.*lock.*let observe"),
+        (f"{__name__}:shared", "point_robot", "act changes its memory.*a copy shares the memory; let observe"),
         (f"{__name__}:nothing", "point_robot", "has no attribute 'nothing'"),
         ("no/such/run", None, "does not exist"),
         ("missing.zip", "point_robot", "does not exist"),
@@ -175,6 +243,35 @@ def test_what_is_no_victim_is_refused_in_one_line(word, env, message):
     with pytest.raises(ValueError, match=message) as caught:
         load_victim(word, env)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["recurrent", "gait"])
+@pytest.mark.parametrize("attack", ["pgd", "pa_ad"])
+def test_questions_leave_no_trace_in_a_policy_whose_memory_act_changes(name, attack):
+    victim, _ = load_victim(f"{__name__}:{name}", SPACES, black_box=True)
+    assert victim.remembers
+    rows, policy = np.ones((3, 2), np.float32), victim.policy
+    policy.reset(seed=0)
+    clean = [policy.act(rows) for _ in range(4)]
+    ball = Threat(Units(Normaliser(np.zeros(2, np.float32), np.ones(2, np.float32), "plain")), 1e-7)
+    means = Means(victim=victim)
+    if attack == "pgd":
+        made = make_attack(attack, ball, means)
+    else:
+        one = np.ones(2, np.float32)
+        made = LearnedAttack(SB3Actor(nn.Sequential(nn.Linear(2, 2)), -one, one, True), ball,
+                             make_turn(attack, ball, means))  # fmt: skip
+    attacked = AttackedPolicy(victim, ball, made)
+    attacked.reset(seed=0)
+    np.testing.assert_allclose([attacked.act(rows) for _ in range(4)], clean, atol=1e-5)
+    assert victim.queries > 3 * 4 * 33  # sixteen pairs of questions and more at each of four steps
+
+
+@pytest.mark.parametrize("name", ["noisy", "stubborn", "with_feedback", "function", "network", "model"])
+def test_noise_and_feedback_are_not_taken_for_a_memory_that_act_changes(name):
+    victim, _ = load_victim(f"{__name__}:{name}", "point_robot")
+    assert not victim.recurrent
+    assert victim.remembers == (name == "with_feedback")
 
 
 def test_without_onnxruntime_it_is_said_what_is_missing(monkeypatch):
