@@ -53,7 +53,7 @@ class Place:
 # Episodes of a quarter of the usual length, and a quarter of the usual limit of 25.
 CHEETAH = Place("SafetyHalfCheetahVelocity-v1", (0.05, 0.15), 6.25, 10_000, ("env_kwargs={max_episode_steps:250}",))
 SHORT = ("env_kwargs={start:feasible,max_episode_steps:100}", "critics.updates=1000")  # 5 s of the robot's time
-ROBOT = Place("point_robot", (0.1, 0.3), 0.0, 4_000, SHORT, 100)
+ROBOT = Place("point_robot", (0.1, 0.3), 0.0, 4_000, SHORT, 50)
 SLOWLY = Place("point_robot", (0.1, 0.3), 0.0, 2_000, (*SHORT, "ascent.steps=3"))  # for networks that take their time
 KEPT = Path("data/OfflineHalfCheetahVelocityGymnasium-v1/policies")
 KEPT_BY = "the first command of docs/collecting.md"
