@@ -134,6 +134,30 @@ def test_a_function_is_attacked_by_questions_which_are_counted(tmp_path, capsys)
     assert re.search(r"pgd, eps 0.2\s.*\s12\s", text)
 
 
+def test_questions_of_a_training_are_counted_and_outlive_a_stop(tmp_path, capsys, monkeypatch):
+    words = [f"victim={__name__}:function", *SMALL, *RAT, "adversary=[pgd,pa_ad,rat]", "eps=0.2", "target=stays"]
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    words.append(f"out={tmp_path}")
+    for load in ("load_adversary", "load_rat"):  # between training and evaluation
+        with monkeypatch.context() as patched:
+            patched.setattr(saferl.adversaries.runner, load, stop)
+            with pytest.raises(SystemExit):
+                main(words)
+        words = [f"resume={folder_of(tmp_path)}"]
+    capsys.readouterr()
+    assert main(words) == 0
+    asked = {each["adversary"]: each["queries_training"] for each in read(folder_of(tmp_path))}
+    assert (asked["none"], asked["pgd"]) == (0, 0)
+    assert asked["pa_ad"] == 7 * 64  # at each step the clean answer, one at the start, a slope from 2 x 2 + 1
+    assert asked["rat"] > 60
+    text = capsys.readouterr().out
+    assert "questions to train" in text
+    assert re.search(rf"pa_ad, eps 0.2\s.*\s{7 * 64}\s", text)
+
+
 CDT = ["agent=cdt", "agent.hidden=16", "agent.layers=1", "agent.heads=2", "agent.batch_size=16", "agent.context=4"]
 
 

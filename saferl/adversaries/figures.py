@@ -90,10 +90,10 @@ def robot_paths(results: Sequence[Facts], path: Path, title: str) -> None:
             axes.add_patch(Circle(hazard, HAZARD_RADIUS, facecolor=ORANGE, alpha=0.35, linewidth=0))
         axes.add_patch(Circle(GOAL, GOAL_RADIUS, facecolor=GREEN, alpha=0.6, linewidth=0))
         colours = cycle((VERMILLION, BLUE, PURPLE, GREY, SKY, "black"))
-        for clean, attacked, colour in zip(results[0]["paths"], each["paths"], colours):
+        for clean, moved, colour in zip(results[0]["paths"], each["paths"], colours):
             x, y = np.array(clean).T
             axes.plot(x, y, color=LIGHT, linewidth=1.4)
-            x, y = np.array(attacked).T
+            x, y = np.array(moved).T
             axes.plot(x, y, color=colour, linewidth=1.2)
             axes.plot(x[0], y[0], marker="o", color=colour, markersize=4)
             axes.plot(x[-1], y[-1], marker="x", color=colour, markersize=5)

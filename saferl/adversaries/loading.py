@@ -167,7 +167,7 @@ def _obstacle_to_copies(policy: Policy, rows: NDArray[np.float32]) -> str | None
     try:
         copy.deepcopy(policy).act(rows + 1)
     except Exception as error:  # whatever the policy's parts raise when they are copied
-        return f"it can't be copied ({type(error).__name__}: {error})"
+        return f"it can't be copied ({type(error).__name__}: {' '.join(str(error).split())})"
     return None if np.allclose(policy.act(rows), expected[1]) else "a copy shares the memory"
 
 

@@ -60,7 +60,10 @@ def attack_tables(results: Sequence[Facts], title: str) -> list[Table]:
     )
     second = Table(title="against the clean victim, paired by start", box=box.SIMPLE_HEAD, title_justify="left")
     second.add_column("adversary")
-    columns = ["reward kept", "return added", "cost added", "target reached", "questions / step", "attacked / s"]
+    columns = [
+        "reward kept", "return added", "cost added", "target reached", "questions / step", "questions to train",
+        "attacked / s",
+    ]  # fmt: skip
     shown = [name for name in columns if _worth_showing(name, results)]
     for name in shown:
         second.add_column(name, justify="right")
@@ -71,6 +74,7 @@ def attack_tables(results: Sequence[Facts], title: str) -> list[Table]:
             "cost added": _difference(each, clean, "costs"),
             "target reached": _rate(each.get("target")),
             "questions / step": f"{each['queries'] / max(each['attacked_observations'], 1):.0f}",
+            "questions to train": f"{each.get('queries_training', 0):,}",
             "attacked / s": f"{each['attacked_observations'] / max(each['seconds']['adversary'], 1e-9):,.0f}",
         }
         second.add_row(label(each), *(cells[name] for name in shown))
@@ -82,7 +86,8 @@ def _worth_showing(column: str, results: Sequence[Facts]) -> bool:
         return "target" in results[0]
     if column in ("reward kept", "return added"):
         return (column == "reward kept") == (reward_kept(results[1], results[0]) is not None)
-    return column != "questions / step" or any(each["queries"] for each in results)
+    asked = {"questions / step": "queries", "questions to train": "queries_training"}
+    return column not in asked or any(each.get(asked[column], 0) for each in results)
 
 
 def _share(kept: tuple[float, float, float] | None) -> str:

@@ -197,6 +197,7 @@ class Comparison:
             },
             "attacked_observations": attacked.attacked,
             "queries": self.victim.queries - queries,
+            "queries_training": self._asked_in_training(name, eps),
             "about": prepared.about,
         }
         if self.config.target is not None:
@@ -253,9 +254,8 @@ class Comparison:
         if goal is None:
             return make_attack(name, threat, prepared.means)
         turn = make_turn(name, threat, prepared.means)
-        path = self.folder / "adversaries" / f"{name}-{threat.eps:g}.zip"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
+
+        def train(path: Path) -> None:
             seed, settings = self.config.seed + LEARNING_SEED, self.config.learned
             arguments = prepared.protocol.arguments(self.env_id)
             gain = behaviour_named(self.config.target, name).score if goal == "target" else goal
@@ -264,13 +264,13 @@ class Comparison:
                 train_adversary(envs, settings, path, seed, lambda share: self._tell(0.9 * share, f"{label}: training"))
             finally:
                 envs.close()
-        return load_adversary(path, threat, turn)
+
+        return load_adversary(self._trained(name, threat.eps, ".zip", train), threat, turn)
 
     def _rat(self, threat: Threat, prepared: Prepared, label: str) -> Attack:
         config = self.config.rat
-        path = self.folder / "adversaries" / f"rat-{threat.eps:g}{'.safetensors' if config.intention else '.zip'}"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
+
+        def train(path: Path) -> None:
             place = Place(
                 self.env_id,
                 prepared.protocol.arguments(self.env_id),
@@ -282,7 +282,27 @@ class Comparison:
             rat = RAT(place, config, self.config.seed + LEARNING_SEED)
             rat.train(lambda share: self._tell(0.9 * share, f"{label}: training"))
             rat.save(path)
-        return load_rat(path, threat, config)
+
+        ending = ".safetensors" if config.intention else ".zip"
+        return load_rat(self._trained("rat", threat.eps, ending, train), threat, config)
+
+    def _trained(self, name: str, eps: float, ending: str, train: Callable[[Path], None]) -> Path:
+        """The file of a learned adversary, which ``train`` writes, and beside it what its training asked the victim."""
+        path, note = self.folder / "adversaries" / f"{name}-{eps:g}{ending}", self._note(name, eps)
+        if not note.exists():  # written last: without it the adversary may not be whole
+            path.parent.mkdir(exist_ok=True)
+            before = self.victim.queries
+            train(path)
+            write_json(note, {"queries": self.victim.queries - before})
+        return path
+
+    def _note(self, name: str, eps: float) -> Path:
+        return self.folder / "adversaries" / f"{name}-{eps:g}.json"
+
+    def _asked_in_training(self, name: str, eps: float) -> int:
+        """Observations that a black box was asked about while the adversary learned."""
+        note = self._note(name, eps)
+        return int(read_json(note)["queries"]) if note.exists() else 0
 
 
 def _path(episode: Trajectory) -> list[list[float]]:

@@ -171,13 +171,17 @@ class Threat:
         return seen.cpu().numpy()
 
     def random(self, count: int, generator: torch.Generator) -> Tensor:
-        """Perturbations (count, obs_dim), uniform over the ball; the generator is the CPU's."""
+        """Perturbations (count, obs_dim), uniform over the ball; the generator is the CPU's.
+
+        l2: over the ball of the dimensions that vary. Others would take their share of the length in vain.
+        """
         shape = (count, self.units.obs_dim)
         if self.norm == "linf":
             deltas = self.eps * (2 * torch.rand(shape, generator=generator) - 1)
         else:
-            direction = torch.randn(shape, generator=generator)
-            radius = torch.rand((count, 1), generator=generator) ** (1 / self.units.obs_dim)
+            varies = self.units.varies.cpu()
+            direction = torch.randn(shape, generator=generator) * varies
+            radius = torch.rand((count, 1), generator=generator) ** (1 / max(int(varies.sum()), 1))
             deltas = self.eps * radius * direction / direction.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         return deltas.to(self.device)
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from saferl.adversaries.figures import eps_curves, robot_paths
+from saferl.adversaries.figures import eps_curves, robot_paths, speed_curves
 from saferl.adversaries.report import attack_tables, findings, report_text, reward_kept
 from saferl.adversaries.targets import TARGETS, successes, target_named
 from saferl.adversaries.trajectories import Trajectory
 from saferl.command_line import UsageError
+from saferl.evaluation.figures import save_figure
 from saferl.evaluation.report import as_text, evaluation_facts
 from saferl.evaluation.rollout import Episodes
 from saferl.evaluation.scores import Reference
@@ -92,12 +93,25 @@ def test_where_no_share_can_be_kept_the_difference_is_shown():
     assert re.search(r"mc, eps 0.1\s+-2\s+\+0\s", text)
 
 
-def test_pictures_are_drawn(tmp_path):
-    eps_curves(results(), tmp_path / "curves.png", "made up")
-    path = [[0.0, 0.0], [1.0, 1.0], [1.5, 2.0]]
-    robot_paths([each | {"paths": [path, path]} for each in results()], tmp_path / "paths.png", "made up")
-    assert (tmp_path / "curves.png").stat().st_size > 10_000
-    assert (tmp_path / "paths.png").stat().st_size > 10_000
+@pytest.mark.parametrize(("adversaries", "points"), [(3, 3), (5, 100), (8, 3)])  # four panels a row
+def test_pictures_are_drawn(adversaries, points, tmp_path, monkeypatch):
+    panels = []
+
+    def save(figure, path, title):
+        panels.append(len(figure.axes))
+        save_figure(figure, path, title)
+
+    monkeypatch.setattr("saferl.adversaries.figures.save_figure", save)
+    clean = facts("none", 0, [1, 2, 3], [0, 1, 2])
+    found = [clean, *(facts(f"adversary {i}", 0.1, [1, 2, 3], [0, 1, 2]) for i in range(adversaries))]
+    eps_curves(found, tmp_path / "curves.png", "made up")
+    path = np.linspace([0.0, 0.0], [1.5, 2.0], points).tolist()
+    robot_paths([each | {"paths": [path, path]} for each in found], tmp_path / "paths.png", "made up")
+    speeds = {"about": "speed (m/s)", "values": [np.linspace(0, 1, points).tolist()]}
+    speed_curves([each | {"speeds": speeds} for each in found], tmp_path / "speeds.png", "made up")
+    assert panels == [3, adversaries, adversaries]
+    for name in ("curves.png", "paths.png", "speeds.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
 
 
 def episode(path, costs=None):

@@ -111,6 +111,18 @@ def test_random_perturbations_fill_the_ball_evenly(norm):
     assert inside == pytest.approx(1 / 8, abs=0.01)
 
 
+def test_dimensions_that_never_vary_take_no_length_from_a_random_perturbation():
+    scale = np.where(np.arange(60) % 3 == 0, 0.5, 0).astype(np.float32)  # 20 vary
+    units, true = Units(Normaliser(np.zeros(60, np.float32), scale, "made up")), np.zeros((4_000, 60), np.float32)
+    for norm, expected in (("l2", 0.2 * 20 / 21), ("linf", 0.1)):  # mean length in 20 dimensions; of each entry
+        ball = Threat(units, 0.2, norm)
+        moved = ball.seen(true, ball.random(4_000, torch.Generator().manual_seed(0)).numpy())[:, ::3] / 0.5
+        length = np.linalg.norm(moved, axis=1) if norm == "l2" else np.abs(moved)
+        assert length.mean() == pytest.approx(expected, rel=0.01)
+    never = Threat(Units(Normaliser(np.zeros(3, np.float32), np.zeros(3, np.float32), "made up")), 0.2, "l2")
+    assert not never.random(5, torch.Generator()).any()
+
+
 def test_units_are_those_of_vecnormalize(tmp_path):
     env = VecNormalize(DummyVecEnv([lambda: gymnasium.make("Pendulum-v1")]), clip_obs=2.0)
     env.reset()
