@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from saferl.adversaries.catalogue import ADVERSARIES
 from saferl.adversaries.config import AttackConfig, parse_attack, plain
-from saferl.adversaries.figures import eps_curves, film_strips, robot_paths, speed_curves
+from saferl.adversaries.figures import eps_curves, film_strips, robot_paths, speed_curves, strongest
 from saferl.adversaries.loading import load_victim
 from saferl.adversaries.report import attack_tables, findings, report_text
 from saferl.adversaries.runner import Comparison, Report
 from saferl.adversaries.targets import TARGETS, target_named
+from saferl.adversaries.victim import Victim
 from saferl.command_line import UsageError, check_flags, composed, guarded, run_hydra
 from saferl.envs import full_id
 from saferl.evaluation.report import Facts, show
@@ -46,6 +48,8 @@ def attack(config: AttackConfig, folder: Path | None) -> None:
         folder: of a comparison to go on with; None: a new one.
     Raises: UsageError for what the user can mend; SystemExit(130) after Ctrl-C.
     """
+    if not config.adversaries:
+        raise UsageError(f"adversary must be a name, a list of names, or all; got {config.adversary}.")
     try:
         limit = config.limits[0] if config.limits is not None and len(config.limits) == 1 else None
         victim, env_id = load_victim(
@@ -61,12 +65,7 @@ def attack(config: AttackConfig, folder: Path | None) -> None:
             target_named(config.target, full_id(env_id))
     except (ValueError, gymnasium.error.Error) as error:
         raise UsageError(str(error)) from error
-    if "rat" in config.adversaries and victim.remembers:
-        others = ",".join(name for name in config.adversaries if name != "rat")
-        raise UsageError(
-            f"adversary=rat asks the victim about single states, which {victim.name}, with its memory of an episode, "
-            f"can't answer; there are adversary=[{others or 'sa_rl_target,pa_ad_target'}]."
-        )
+    config = _answerable(config, victim)
     if folder is None:
         folder = make_folder(config.out, env_id, f"attack-{_short(config.victim)}", config.seed)
         write_json(folder / "environment.json", environment_facts())
@@ -80,8 +79,25 @@ def attack(config: AttackConfig, folder: Path | None) -> None:
     except KeyboardInterrupt:
         print(f"saferl.attack: stopped; resume={folder} goes on.", file=sys.stderr)
         raise SystemExit(130) from None
-    films = {each["adversary"]: path for each in results if (path := comparison.film_of(each)).exists()}
+    shown = strongest(results)  # no film of a smaller eps in place of one that could not be taken
+    films = {each["adversary"]: path for each in shown if (path := comparison.film_of(each)).exists()}
     _write(results, films, f"{_short(config.victim)} on {env_id}", config, folder)
+
+
+def _answerable(config: AttackConfig, victim: Victim) -> AttackConfig:
+    """The settings, without rat where "all" brought it and the victim has a memory.
+
+    Raises: UsageError if rat was asked for by its name.
+    """
+    if "rat" not in config.adversaries or not victim.remembers:
+        return config
+    others = [name for name in config.adversaries if name != "rat"]
+    reason = f"it asks about single states, which {victim.name}, with its memory of an episode, can't answer"
+    if "rat" in ([config.adversary] if isinstance(config.adversary, str) else config.adversary):
+        instead = ",".join(others) or "sa_rl_target,pa_ad_target"
+        raise UsageError(f"adversary=rat is not possible: {reason}; there are adversary=[{instead}].")
+    print(f"adversary=all leaves out rat: {reason}.", flush=True)
+    return replace(config, adversary=others)
 
 
 def _write(results: list[Facts], films: Mapping[str, Path], title: str, config: AttackConfig, folder: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import saferl.adversaries.catalogue
 import saferl.adversaries.runner
 from saferl.attack import main
 from saferl.evaluation.rollout import episode_seeds, rollout
@@ -76,6 +77,38 @@ def test_all_adversaries_are_compared_on_the_same_starts(tmp_path, capsys):
 
 RAT = ["rat.steps=60", "rat.envs=2", "rat.random_steps=10", "rat.explore_steps=10", "rat.batch=4", "rat.width=8",
        "rat.labels=2", "rat.questions=2", "rat.segment=3", "rat.epochs=1", "rat.inner_every=10"]  # fmt: skip
+
+
+class Remembers:
+    """A policy that takes feedback, and so may have a memory of each row."""
+
+    def act(self, observations):
+        return 0.5 * np.tanh(observations[:, :2])
+
+    def observe(self, rewards, costs):
+        pass
+
+    def reset(self, mask=None, seed=None):
+        pass
+
+
+remembers = Remembers()
+
+
+def test_all_leaves_out_rat_where_the_victim_has_a_memory_but_by_its_name_it_is_refused(tmp_path, capsys, monkeypatch):
+    named = saferl.adversaries.catalogue.ADVERSARIES
+    for name in set(named) - {"random", "sa_rl_target", "rat"}:
+        monkeypatch.delitem(named, name)
+    words = [f"victim={__name__}:remembers", *SMALL, *RAT, "eps=0.3", "target=stays", f"out={tmp_path}"]
+    assert main([*words, "adversary=[random,rat]"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "adversary=rat is not possible" in error
+    assert "there are adversary=[random]" in error
+    assert "\n" not in error
+    assert not list(tmp_path.glob("*/attack-*"))
+    assert main([*words, "adversary=all"]) == 0
+    assert "adversary=all leaves out rat: it asks about single states" in capsys.readouterr().out
+    assert [each["adversary"] for each in read(folder_of(tmp_path))] == ["none", "random", "sa_rl_target"]
 
 
 def test_adversaries_that_learn_a_target_need_one_whose_steps_have_scores(tmp_path, capsys):
@@ -206,6 +239,7 @@ def test_with_fitted_critics_attacks_come_close_to_what_is_best(tmp_path):
     ("words", "message"),
     [
         (["adversary=mx"], "no adversary named 'mx'. Did you mean adversary="),
+        (["adversary=[]"], "adversary must be a name, a list of names, or all; got []"),
         (["eps=0"], "eps must be > 0"),
         (["eps=[0.1,-1]"], "eps must be > 0"),
         (["norm=l1"], "norm must be one of linf, l2"),

@@ -108,3 +108,21 @@ def test_the_report_shows_the_film_or_says_why_there_is_none(env_id, tmp_path, c
     assert films == {"none-0.npy", "random-0.2.npy", "random-0.5.npy"}
     starts = [np.load(folder / "films" / name, allow_pickle=False)[0] for name in films]
     assert all((picture == starts[0]).all() for picture in starts)  # the same start
+
+
+def test_where_the_film_of_the_largest_eps_fails_no_other_is_shown_in_its_place(tmp_path, monkeypatch):
+    taken, drawn = [], []
+
+    def fails_the_third_time(*arguments):
+        taken.append(arguments)
+        if len(taken) == 3:
+            raise RuntimeError("no context")
+        return filmed(*arguments)
+
+    monkeypatch.setattr("saferl.adversaries.runner.filmed", fails_the_third_time)
+    monkeypatch.setattr("saferl.attack.film_strips", lambda results, films, path, title: drawn.append(set(films)))
+    words = [f"victim={__name__}:swerves", f"env={DRAWN}", "env_kwargs={start:feasible}", "adversary=random",
+             "eps=[0.2,0.5]", "episodes=3", "reference_episodes=2", f"out={tmp_path}"]  # fmt: skip
+    assert main(words) == 0
+    assert len(list(tmp_path.glob("**/films/*.npy"))) == 2  # the clean one, and that of eps 0.2
+    assert drawn == [{"none"}]
