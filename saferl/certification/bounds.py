@@ -17,6 +17,7 @@ from saferl.command_line import unknown
 
 Array = NDArray[np.float64]
 _HALVINGS = 44  # of [0, 1]: the ends then differ by 6e-14
+_ROUNDING = 1e-9  # of the range: by so much may a mean of rounded sums lie outside of it
 
 
 def hoeffding(mean: Array, variance: Array, n: Array, delta: Array) -> Array:
@@ -191,11 +192,12 @@ def upper_bound(
         raise ValueError(f"delta must be in (0, 1); got {delta}.")
     if not low < high:
         raise ValueError(f"the range of a cost must have low < high; got [{low}, {high}].")
-    if not low <= moments.mean <= high:
-        raise ValueError(f"the mean {moments.mean:g} is outside of the stated range [{low:g}, {high:g}] of a cost.")
     length = high - low
+    share = (moments.mean - low) / length
+    if not -_ROUNDING <= share <= 1 + _ROUNDING:
+        raise ValueError(f"the mean {moments.mean:g} is outside of the stated range [{low:g}, {high:g}] of a cost.")
     size = moments.n if n is None else n
-    unit = bound.unit((moments.mean - low) / length, moments.variance / length**2, size, delta)
+    unit = bound.unit(min(max(share, 0.0), 1.0), moments.variance / length**2, size, delta)
     return float(low + length * unit)
 
 

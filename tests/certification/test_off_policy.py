@@ -171,6 +171,18 @@ def test_rows_become_padded_episodes():
     assert list(itertools.chain(episodes.totals)) == [1, 2]
 
 
+def test_sums_that_are_rounded_stay_inside_of_the_range():
+    # Nothing costs anything and every weight is 1: Hoeffding's distance, whatever the sums of 0.1 or 0.7 round to.
+    distance = np.sqrt(np.log(1 / 0.05) / (2 * 20))
+    for greatest, horizon in itertools.product((0.05, 0.1, 0.7), range(1, 60)):
+        episodes = weighted_episodes(np.zeros(20 * horizon), np.zeros(20 * horizon), [horizon] * 20, horizon)
+        top = greatest * horizon
+        upper = upper_from_saved("hoeffding", safe_scores(episodes, 1.0, greatest), 0.05, top, 1.0)
+        assert upper == pytest.approx(top * distance)
+    with pytest.raises(ValueError, match="is outside of the stated range"):
+        upper_from_saved("hoeffding", [1.001], 0.05, 1.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
