@@ -3,22 +3,21 @@
 import secrets
 import shlex
 import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
 from omegaconf import DictConfig, OmegaConf
 
 from saferl.certification.candidates import best
-from saferl.certification.certificate import rollout_certificate, unspent_certificate
+from saferl.certification.certificate import request_of, rollout_certificate, unspent_certificate
 from saferl.certification.gate import RELEASE
 from saferl.certification.ledger import Ledger
-from saferl.certification.parts import parts_of
-from saferl.certification.pictures import candidates_figure, checks_figure, episodes_figure
+from saferl.certification.parts import Part, parts_of
+from saferl.certification.pictures import pictures_of
 from saferl.certification.plan import plan_of
 from saferl.certification.recorded import certify_recorded, split_dataset
-from saferl.certification.safety_case import Pictures, safety_case_page
+from saferl.certification.safety_case import safety_case_page
 from saferl.certification.settings import CertifyConfig, greatest_cost, parse_certificate
 from saferl.certification.simulated import candidate_half, certificate_folder, spend_test_half, trial_of
 from saferl.certification.subjects import Subject, subject_of
@@ -34,20 +33,27 @@ RELEASED, REFUSED, STOPPED = 0, 1, 130  # exit codes; 2: a mistake that the user
 
 
 def certify(config: CertifyConfig) -> int:
-    """Decide, write certificate.json and safety_case.html, print.
+    """Decide, write certificate.json and safety_case.html, print; once decided, page and verdict again.
 
     Returns: 0 for "release", 1 for "no solution found"; 0 too where nothing is decided (a plan, a split).
     Raises: UsageError for what the user can mend; SystemExit(130) after Ctrl-C.
     """
-    parts_of(None, config.evidence or ())  # before anything is spent
     env_kwargs = Protocol(env_kwargs=config.env_kwargs).arguments(config.environment)
     try:
         if config.policy is None:
             print(split_dataset(config))
             return RELEASED
-        if config.data is not None:
-            return _by_recordings(config, env_kwargs)
-        return _by_rollouts(config, env_kwargs)
+        subject = _subject(config, env_kwargs)
+        evidence = parts_of(subject.run, config.evidence or ())  # a damaged file is found before anything is spent
+        ledger = Ledger(certificate_folder(config, subject))
+        facts = None if config.plan else ledger.verdict_on(request_of(config, subject, env_kwargs))
+        if facts is not None:
+            print(f"the test half is spent; its verdict of {facts['environment']['time']} once more:")
+        elif config.data is not None:
+            facts = certify_recorded(config, env_kwargs, subject)
+        else:
+            facts = _by_rollouts(config, env_kwargs, subject)
+        return RELEASED if facts is None else _finished(facts, ledger, *evidence)
     except KeyboardInterrupt:
         print("saferl.certify: stopped; nothing is lost: the same command goes on.", file=sys.stderr)
         raise SystemExit(STOPPED) from None
@@ -55,49 +61,31 @@ def certify(config: CertifyConfig) -> int:
         raise UsageError(str(error)) from error
 
 
-def _by_rollouts(config: CertifyConfig, env_kwargs: dict[str, Any]) -> int:
+def _by_rollouts(config: CertifyConfig, env_kwargs: dict[str, Any], subject: Subject) -> dict[str, Any] | None:
+    """The certificate of a test by rollouts, None where only the plan is asked for."""
     constraints, free = config.constraints(greatest_cost(config, env_kwargs))
-    subject = _subject(config, env_kwargs)
-    if not config.plan:
-        Ledger(certificate_folder(config, subject)).refuse_if_spent()
     plan = plan_of(constraints, free, config.margin, config.power, config.episodes)
     show(plan_table(plan))
     values = len(config.values or [None])
     shown = f" for each of {values} values" if values > 1 else ""
     print(f"episodes: {plan.half:,} to choose with{shown}, {plan.half:,} to test with", flush=True)
     if config.plan:
-        return RELEASED
+        return None
     entropy = secrets.randbits(128) if config.seed is None else config.seed
     trial = trial_of(config, env_kwargs, subject, plan.half, entropy)
-    pictures: dict[str, Any] = {}
     with progress_bar("candidate half") as report:
         candidates = candidate_half(trial, constraints, free, report)
     chosen = best(candidates)
     show(candidates_table(candidates, config.tune))
-    if config.tune is not None:
-        tested = chosen.value if chosen.passes else None
-        figure = candidates_figure(candidates, tested, config.tune)
-        pictures["candidate"] = (figure, "mean return and predicted bounds by value")
-        if not chosen.passes:
-            facts = unspent_certificate(trial, plan, candidates)
-            write_json(trial.ledger.folder / "candidates.json", facts)
-            return _finished(facts, trial.ledger.folder, subject, pictures)
+    if config.tune is not None and not chosen.passes:
+        facts = unspent_certificate(trial, plan, candidates)
+        write_json(trial.ledger.folder / "candidates.json", facts)
+        return facts
     with progress_bar("test half") as report:
         decision, episodes = spend_test_half(trial, chosen, report)
     facts = rollout_certificate(trial, plan, candidates, chosen, decision, episodes)
-    pictures["checks"] = (checks_figure(decision.checks), "mean, bound and limit of each constraint")
-    limits = [config.event_limit] if config.event_rate is not None else []
-    limits += [] if config.cost_limit is None else [config.cost_limit]
-    pictures["measured"] = (episodes_figure(episodes, limits), "costs and returns of the test half")
     trial.ledger.close_test(facts)
-    return _finished(facts, trial.ledger.folder, subject, pictures)
-
-
-def _by_recordings(config: CertifyConfig, env_kwargs: dict[str, Any]) -> int:
-    subject = _subject(config, env_kwargs)
-    facts, checks = certify_recorded(config, env_kwargs, subject)
-    pictures = {"checks": (checks_figure(checks), "estimate, bound and limit of each constraint")} if checks else {}
-    return _finished(facts, Path(str(config.data)), subject, pictures)
+    return facts
 
 
 def _subject(config: CertifyConfig, env_kwargs: dict[str, Any]) -> Subject:
@@ -107,19 +95,19 @@ def _subject(config: CertifyConfig, env_kwargs: dict[str, Any]) -> Subject:
     return subject_of(config.policy, config.environment, env_kwargs, tune=config.tune, limit=limit, device=device)
 
 
-def _finished(facts: Mapping[str, Any], folder: Path, subject: Subject, pictures: Pictures) -> int:
+def _finished(facts: Mapping[str, Any], ledger: Ledger, parts: Sequence[Part], absent: Sequence[str]) -> int:
     """Write the page, print the verdict; the exit code."""
-    parts, absent = parts_of(subject.run, facts["settings"]["evidence"] or ())
     command = "python -m saferl.certify " + shlex.join(facts["environment"]["command"][1:])
-    page = safety_case_page(facts, pictures, parts, absent, command)
-    write_atomically(folder / "safety_case.html", page.encode())
+    page = safety_case_page(facts, pictures_of(facts), parts, absent, command)
+    path = ledger.folder / "safety_case.html"
+    write_atomically(path, page.encode())
     if facts["checks"]:
         show(checks_table(facts))
     print(f"verdict: {facts['verdict']}")
     print(facts["statement"])
     for reason in facts["reasons"]:
         print(f"  {reason}")
-    print(f"written: {folder / 'safety_case.html'}")
+    print(f"written: {path}")
     return RELEASED if facts["verdict"] == RELEASE else REFUSED
 
 

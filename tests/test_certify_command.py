@@ -13,6 +13,7 @@ import pytest
 import stable_baselines3 as sb3
 from scipy import stats
 
+import saferl.certify
 import saferl.envs
 from saferl.certification import episodes as episodes_module
 from saferl.certify import main
@@ -63,14 +64,15 @@ def test_a_bold_policy_is_refused(tmp_path, capsys):
 
 
 def test_the_episodes_needed_are_printed_before_they_are_spent(tmp_path, capsys):
-    assert main([CAREFUL, *LOOSE, "margin=1", "plan=true", out_of(tmp_path)]) == 0
+    harmless = f"policy={coins.__name__}:nearby"  # a truth of 0, as margin=1 expects
+    assert main([harmless, *LOOSE, "margin=1", "plan=true", out_of(tmp_path)]) == 0
     text = capsys.readouterr().out
     # (1 - 0.2)^n <= 0.05 from n = 14 on
     assert "episodes: 14 to choose with, 14 to test with" in text
     (row,) = [line for line in text.splitlines() if " 100 % " in line]
     assert row.split()[-1] == "14"
     assert not list(tmp_path.iterdir())  # nothing was spent
-    assert main([CAREFUL, *LOOSE, "margin=1", out_of(tmp_path)]) == 0
+    assert main([harmless, *LOOSE, "margin=1", out_of(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith(text)
     assert len(facts_of(tmp_path)["test"]["per_episode"]["costs"]) == 14
 
@@ -79,12 +81,64 @@ def test_a_test_half_is_used_once(tmp_path, capsys):
     words = [BOLD, *LOOSE, "episodes=40", out_of(tmp_path)]
     assert main(words) == 1
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    for again in (words, [CAREFUL, *words[1:]], [*words, "delta=0.5"]):
+    for again, differs in (([CAREFUL, *words[1:]], "policy"), ([*words, "delta=0.5"], "delta")):
         capsys.readouterr()
         assert main(again) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert "is spent (verdict: no solution found" in line
+        assert f"(it differs in {differs})" in line
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_what_the_refusal_advises_gives_episodes_that_were_never_seen(tmp_path, capsys):
+    words = [*LOOSE, "episodes=40"]
+    main([BOLD, *words, out_of(tmp_path / "first")])
+    assert main([CAREFUL, *words, out_of(tmp_path / "first")]) == 2
+    assert "out=FOLDER with another seed= or none" in capsys.readouterr().err
+    main([CAREFUL, *words, out_of(tmp_path / "advised"), "seed=1"])
+    main([CAREFUL, *LOOSE, "episodes=60", out_of(tmp_path / "more")])
+    main([BOLD, *words, out_of(tmp_path / "elsewhere")])
+    splits = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("*/split.json")}
+    for name in ("advised", "more"):
+        assert not {*splits[name]["candidate"], *splits[name]["test"]} & {*splits["first"]["test"]}
+    assert splits["elsewhere"] == splits["first"]  # a documented command gives what is documented
+
+
+def test_a_verdict_is_printed_again_where_its_page_was_lost(tmp_path, monkeypatch, capsys):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    words = [f"policy={coins.__name__}:with_action", "tune=boldness", "values=[0.5,0.7]", *LOOSE, "episodes=60"]
+    assert main([*words, out_of(tmp_path / "whole")]) == 0
+    whole = capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(saferl.certify, "safety_case_page", stopped)
+        with pytest.raises(SystemExit):
+            main([*words, out_of(tmp_path / "cut")])
+    assert not (tmp_path / "cut" / "safety_case.html").exists()
+    before = facts_of(tmp_path / "cut")
+    monkeypatch.setattr(episodes_module, "rollout", stopped)  # nothing is rolled out again
+    capsys.readouterr()
+    assert main([*words, out_of(tmp_path / "cut")]) == 0
+    again = capsys.readouterr().out
+    assert "the test half is spent; its verdict of" in again
+    assert again[again.index("test half\n") :].replace("/cut/", "/whole/") == whole[whole.index("test half\n") :]
+    assert facts_of(tmp_path / "cut") == before
+    pages = [(tmp_path / name / "safety_case.html").read_text() for name in ("cut", "whole")]
+    assert pages[0].count("<svg") == pages[1].count("<svg") == 3
+    assert main([*words, "delta=0.5", out_of(tmp_path / "cut")]) == 2
+
+
+def test_a_damaged_part_is_found_before_the_test_half_is_opened(run, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "attacks.json").write_text('[{"adversary": "mc"')
+    words = [f"policy={copy}", "env=point_robot", "event_rate=0.5", "episodes=20", "seed=0"]
+    assert main(words) == 2
+    assert "attacks.json: not readable" in capsys.readouterr().err
+    assert not (copy / "certify").exists()
+    (copy / "attacks.json").unlink()
+    assert main(words) in (0, 1)
 
 
 def test_the_halves_share_no_episode_and_are_recorded(tmp_path):
@@ -131,6 +185,22 @@ def test_the_search_takes_the_greatest_return_that_is_predicted_to_pass(tmp_path
     assert candidate["chosen"] == 0.75  # 0.9 costs in 16 % of the episodes: too near to 20 %
     assert [each["predicted_to_pass"] for each in candidate["values"]] == [True, True, False, False]
     assert facts_of(tmp_path)["test"]["return"]["mean"] == pytest.approx(0.75)
+
+
+def test_a_guardians_threshold_is_tuned_by_a_function(tmp_path):
+    words = [f"policy={coins.__name__}:guarded", "tune=threshold", "values=[-9.0,0.0]", *LOOSE, "episodes=200"]
+    assert main([*words, out_of(tmp_path)]) == 0
+    candidate = facts_of(tmp_path)["candidate"]
+    assert [each["mean_return"] for each in candidate["values"]] == pytest.approx([1.0, 0.8])  # never, always careful
+    assert candidate["chosen"] == 0.0
+
+
+def test_a_parameter_without_effect_is_refused_before_the_test(tmp_path, capsys):
+    words = [f"policy={coins.__name__}:indifferent", "tune=threshold", *LOOSE, "episodes=60", out_of(tmp_path)]
+    assert main([*words, "values=[0.1,0.2]"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "tune=threshold has no effect on how the policy acts: 0.1, 0.2 gave the same candidate episodes" in line
+    assert not (tmp_path / "claim.json").exists()
 
 
 def test_a_search_without_a_candidate_leaves_the_test_half_alone(tmp_path, capsys):
@@ -193,7 +263,7 @@ def test_a_run_is_certified_in_its_folder_and_shows_its_parts(run, tmp_path, cap
 
 
 def test_an_agents_candidates_are_tuned(tmp_path, capsys):
-    folder = trained(tmp_path, "steps=5", agent=FISOR)
+    folder = trained(tmp_path, "steps=5", "agent.guardian=autoencoder", agent=FISOR)
     words = [f"policy={folder}", "env=point_robot", "event_rate=0.99", "episodes=4", "seed=0", "delta=0.5"]
     main([*words, "tune=candidates", "values=[1,3]"])
     path = folder / "certify"
@@ -205,8 +275,13 @@ def test_an_agents_candidates_are_tuned(tmp_path, capsys):
     assert "fisor takes no cost limit when it acts" in capsys.readouterr().err
     assert main([*words, "tune=candidate", "values=[1,3]", out_of(tmp_path / "x")]) == 2
     assert "Did you mean tune=candidates?" in capsys.readouterr().err
-    assert main([*words, "tune=candidates", "values=[0]", out_of(tmp_path / "x")]) == 2
+    assert main([*words, "tune=candidates", "values=[0,1]", out_of(tmp_path / "x")]) == 2
     assert "agent.candidates" in capsys.readouterr().err
+    assert main([*words, "tune=guardian_alpha", "values=[0.5]", out_of(tmp_path / "x")]) == 2
+    assert "values=[0.5]: give two or more of guardian_alpha" in capsys.readouterr().err
+    assert main([*words, "tune=guardian_alpha", "values=[0.001,0.5]", out_of(tmp_path / "x")]) == 2
+    assert "tune=guardian_alpha has no effect on how the policy acts" in capsys.readouterr().err
+    assert not (tmp_path / "x" / "claim.json").exists()
 
 
 def test_an_sb3_file_is_certified(tmp_path, capsys):

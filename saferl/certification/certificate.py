@@ -19,6 +19,11 @@ from saferl.training.run_folder import environment_facts
 Facts = dict[str, Any]
 
 
+def request_of(config: CertifyConfig, subject: Subject, env_kwargs: dict[str, Any]) -> Facts:
+    """Everything that is asked for and decides the verdict, as plain values: the policy by its fingerprint."""
+    return {**config.decisive, "policy": subject.fingerprint, "env_kwargs": env_kwargs}
+
+
 def rollout_certificate(
     trial: Trial, plan: Plan, candidates: Sequence[Candidate], chosen: Candidate, decision: Decision, episodes: Episodes
 ) -> Facts:
@@ -92,6 +97,7 @@ def origin_facts(config: CertifyConfig, subject: Subject, env_kwargs: dict[str, 
         "env": config.environment,
         "env_kwargs": env_kwargs,
         "settings": dataclasses.asdict(config),
+        "request": request_of(config, subject, env_kwargs),
     }
 
 

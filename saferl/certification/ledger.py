@@ -3,7 +3,8 @@
 What keeps the test half from being used twice are three files of a folder: ``split.json`` says which episodes belong to
 which half, with a hash of both; ``claim.json`` is written before the first episode of the test half is looked at and
 says what is tested; ``certificate.json`` is the verdict. A claim without a certificate is a test that was interrupted:
-only the same claim can go on with it.
+only the same claim can go on with it. A folder can't see another one: that the seeds of two folders differ is up to
+``seed``.
 """
 
 import hashlib
@@ -18,6 +19,9 @@ import numpy as np
 
 from saferl.command_line import UsageError
 from saferl.training.run_folder import read_json, write_json
+
+# How to get episodes that nobody has seen, for messages.
+ANEW = "out=FOLDER with another seed= or none (recorded data: episodes that were not in it, split into another folder)"
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,18 @@ def split_seeds(entropy: int, episodes: int, origin: Mapping[str, Any]) -> Split
     """Two halves of seeds, drawn from 2^31 with replacement, so that the episodes are independent.
 
     They are not counted from 0, as those of trainings' own evaluations are: no choice that was made with these can
-    have seen an episode of the test.
+    have seen an episode of the test. Of one entropy, another environment or number of episodes gives other seeds, so
+    that a larger split does not choose with what a smaller one has tested with.
 
     Args:
         entropy: of the draw, >= 0.
         episodes: of both halves together, even.
-        origin: noted beside the entropy.
+        origin: what the episodes are of, plain values; noted beside the entropy.
     """
-    drawn = np.random.default_rng(np.random.SeedSequence(entropy)).integers(2**31, size=episodes)
-    halves = drawn.reshape(2, -1).tolist()
-    return Split(tuple(halves[0]), tuple(halves[1]), {**origin, "entropy": str(entropy)})
+    origin = {**origin, "entropy": str(entropy)}
+    source = np.random.SeedSequence(int(digest([origin, episodes]), 16))
+    halves = np.random.default_rng(source).integers(2**31, size=(2, episodes // 2)).tolist()
+    return Split(tuple(halves[0]), tuple(halves[1]), origin)
 
 
 def split_recorded(entropy: int, episodes: int, origin: Mapping[str, Any]) -> Split:
@@ -122,40 +128,46 @@ class Ledger:
         except (KeyError, TypeError):
             intact = False
         if not intact:
-            raise UsageError(
-                f"{self.split_file} was changed since it was written; certify in a new folder: out=FOLDER."
-            )
+            raise UsageError(f"{self.split_file} was changed since it was written; certify with new episodes: {ANEW}.")
         return split
 
-    def refuse_if_spent(self) -> None:
-        """Raises: UsageError if the test half has given its verdict."""
-        if self.certificate_file.exists():
-            verdict = read_json(self.certificate_file).get("verdict", "?")
+    def verdict_on(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The certificate that was given for this request, None as long as the test half is not spent.
+
+        Args:
+            request: plain values: everything that was asked for and decides the verdict.
+        Raises: UsageError if the test half has given its verdict on another request.
+        """
+        if not self.certificate_file.exists():
+            return None
+        certificate: dict[str, Any] = read_json(self.certificate_file)
+        changed = _changed(certificate.get("request", {}), request)
+        if changed:
             raise UsageError(
-                f"the test half of {self.folder} is spent (verdict: {verdict}, see {self.certificate_file}); a second "
-                "look at it would void delta. Another policy, or another limit, needs new episodes: out=FOLDER."
+                f"the test half of {self.folder} is spent (verdict: {certificate.get('verdict', '?')}, see "
+                f"{self.certificate_file}) on another request (it differs in {', '.join(changed)}); a second look at "
+                f"it would void delta. Another policy, or another limit, needs new episodes: {ANEW}."
             )
+        return certificate
 
     def open_test(self, claim: Mapping[str, Any]) -> None:
         """Note what is tested, before anything of the test half is looked at.
 
         Args:
             claim: plain values: policy, constraints, split.
-        Raises: UsageError if the half was opened for another claim, or is spent.
+        Raises: UsageError if the half was opened for another claim.
         """
-        self.refuse_if_spent()
         content = (json.dumps(claim, indent=1) + "\n").encode()
         temporary = self.claim_file.with_name(f".{self.claim_file.name}.{os.getpid()}")
         temporary.write_bytes(content)
         try:
             os.link(temporary, self.claim_file)  # unlike a rename, this never replaces another process's claim
         except FileExistsError:
-            opened = read_json(self.claim_file)
-            if opened != json.loads(content):
-                changed = [key for key in {*opened, *claim} if opened.get(key) != json.loads(content).get(key)]
+            changed = _changed(read_json(self.claim_file), claim)
+            if changed:
                 raise UsageError(
                     f"the test half of {self.folder} was opened for another claim (it differs in "
-                    f"{', '.join(sorted(changed))}); only that one can be finished. For this one: out=FOLDER."
+                    f"{', '.join(changed)}); only that one can be finished. For this one: {ANEW}."
                 ) from None
         finally:
             temporary.unlink()
@@ -163,6 +175,12 @@ class Ledger:
     def close_test(self, certificate: Mapping[str, Any]) -> None:
         """Write the verdict; from now on the test half is spent."""
         write_json(self.certificate_file, certificate)
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Keys at which a record that was read from JSON is not what is asked now."""
+    asked = json.loads(json.dumps(now))
+    return sorted(key for key in {*then, *asked} if then.get(key) != asked.get(key))
 
 
 def digest(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import saferl.envs
 from saferl.certification import off_policy
 from saferl.certification.bounds import BOUNDS, Moments
 from saferl.certification.certificate import origin_facts, verdict_facts
@@ -68,10 +70,9 @@ def split_dataset(config: CertifyConfig) -> str:
     )
 
 
-def certify_recorded(config: CertifyConfig, env_kwargs: Facts, subject: Subject) -> tuple[Facts, tuple[Check, ...]]:
-    """The test on the recorded test half, once; writes the certificate into the folder of the split.
+def certify_recorded(config: CertifyConfig, env_kwargs: Facts, subject: Subject) -> Facts:
+    """The certificate from the recorded test half, once; written into the folder of the split.
 
-    Returns: the certificate and its checks.
     Raises: UsageError for what the user can mend.
     """
     assert config.data is not None
@@ -81,8 +82,8 @@ def certify_recorded(config: CertifyConfig, env_kwargs: Facts, subject: Subject)
             f"data={config.data} is not split yet: python -m saferl.certify env={config.env} data={config.data} "
             "out=FOLDER, then train on FOLDER/candidate.hdf5 and give data=FOLDER."
         )
-    ledger.refuse_if_spent()
     split = ledger.read_split()
+    _check_environment(config, split)
     horizon = horizon_of(config.environment, env_kwargs)
     if horizon is None:
         raise UsageError(
@@ -97,8 +98,7 @@ def certify_recorded(config: CertifyConfig, env_kwargs: Facts, subject: Subject)
     opened = not faults  # a test that can't release anything would waste the test half
     if opened:
         ledger.open_test(_claim(config, subject, split, chosen))
-        shown = half_of(_read(ledger, split, TEST), horizon, policy, behaviour)
-        faults = _unfinished(shown)
+        shown, faults = _opened(_read(ledger, split, TEST), horizon, policy, behaviour, chosen, config.step_cost_max)
     checks = tuple(_check(each, clip, shown, config.step_cost_max, faults) for each, clip in chosen)
     decision = Decision(checks)
     estimates = weighted_estimates(config, constraints, chosen, checks, shown, faults)
@@ -120,7 +120,17 @@ def certify_recorded(config: CertifyConfig, env_kwargs: Facts, subject: Subject)
         ledger.close_test(facts)
     else:
         write_json(ledger.folder / "estimates.json", facts)
-    return facts, checks
+    return facts
+
+
+def _check_environment(config: CertifyConfig, split: Split) -> None:
+    """Raises: UsageError if the data were split as another environment's."""
+    recorded = split.origin["env"]
+    if saferl.envs.full_id(config.environment) != saferl.envs.full_id(recorded):
+        raise UsageError(
+            f"data={config.data} was recorded in {recorded}, which says nothing about env={config.env}; give "
+            f"env={recorded}."
+        )
 
 
 def _claim(config: CertifyConfig, subject: Subject, split: Split, chosen: Sequence[tuple[Constraint, float]]) -> Facts:
@@ -176,6 +186,28 @@ def half_of(data: OfflineDataset, horizon: int, policy: Any, behaviour: LogDensi
         raise UsageError(f"{data.source}: {error}") from error
 
 
+def _opened(
+    test: OfflineDataset,
+    horizon: int,
+    policy: Any,
+    behaviour: LogDensity | None,
+    chosen: Sequence[tuple[Constraint, float]],
+    step_cost: float,
+) -> tuple[Half, list[str]]:
+    """The test half, and why no bound holds on it.
+
+    What the candidate half did not tell, such as one step that costs too much, is a reason to refuse by now: as an
+    error it would leave the half open for ever, without a verdict.
+    """
+    try:
+        half = half_of(test, horizon, policy, behaviour)
+        for constraint, clip in chosen:
+            _check(constraint, clip, half, step_cost, ())
+    except ValueError as error:
+        return Half(test, horizon, None, 0), [str(error)]
+    return half, _unfinished(half)
+
+
 def _scores(constraint: Constraint, clip: float, weights: WeightedEpisodes, step_cost: float) -> NDArray[np.float64]:
     if constraint.kind == "mean":
         return off_policy.safe_scores(weights, clip, step_cost)
@@ -219,12 +251,17 @@ def _unfinished(half: Half) -> list[str]:
 
 
 def _trained_on(subject: Subject, candidate: OfflineDataset) -> bool:
-    """Whether every episode that a run was trained on is of the candidate half, by return and cost."""
+    """Whether every episode that a run was trained on is of the candidate half, as far as returns and costs tell.
+
+    Where many episodes have the same ones, it is their number and, without a filter, their order that tell.
+    """
     assert subject.run is not None
     data = read_json(subject.run.data)
-    returns, costs = candidate.episode_returns()
-    known = {(round(float(gain), 6), round(float(cost), 6)) for gain, cost in zip(returns, costs)}
-    return all((gain, cost) in known for gain, cost in zip(data["returns"], data["costs"]))
+    trained = list(zip(data["returns"], data["costs"]))
+    known = [(round(float(gain), 6), round(float(cost), 6)) for gain, cost in zip(*candidate.episode_returns())]
+    if subject.run.settings().get("data", {}).get("filters"):  # they leave episodes out, in an order of their own
+        return not Counter(trained) - Counter(known)
+    return trained == known
 
 
 def _check(constraint: Constraint, clip: float, half: Half, step_cost: float, faults: Sequence[str]) -> Check:

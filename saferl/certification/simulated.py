@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from saferl.certification.candidates import Candidate, judged
-from saferl.certification.episodes import rolled_out
+from saferl.certification.episodes import episode_facts, rolled_out
 from saferl.certification.gate import Constraint, Decision, decide
 from saferl.certification.ledger import Ledger, Split, digest, split_seeds
 from saferl.certification.settings import CertifyConfig
@@ -65,7 +65,9 @@ def trial_of(config: CertifyConfig, env_kwargs: dict[str, Any], subject: Subject
 
 
 def certificate_folder(config: CertifyConfig, subject: Subject) -> Path:
-    """``out``, else ``certify`` in the run's folder, else runs/<env>/<policy>/certify."""
+    """``data`` where it is given, ``out``, else ``certify`` in the run's folder, else runs/<env>/<policy>/certify."""
+    if config.data is not None:
+        return Path(config.data)
     if config.out is not None:
         return Path(config.out)
     if subject.run is not None:
@@ -80,10 +82,12 @@ def candidate_half(
 
     Raises: UsageError for what the user can mend.
     """
-    found = []
-    values: list[Value] = [None] if trial.config.values is None else [*trial.config.values]
+    found: list[Candidate] = []
+    tune, values = trial.config.tune, [None] if trial.config.values is None else [*trial.config.values]
+    if trial.subject.run is not None and tune not in (None, "cost_limit") and len(values) < 2:
+        raise UsageError(f"values={values}: give two or more of {tune}, to show whether it matters when the run acts.")
     for value in values:
-        at = "" if value is None else f", {trial.config.tune} {value}"
+        at = "" if value is None else f", {tune} {value}"
         identity = digest([trial.subject.fingerprint, value, trial.split.digest, trial.config.decisive])
         keep = trial.ledger.folder / "candidates" / f"{identity[:16]}.json"
         episodes = trial.episodes(value, trial.split.candidate, keep, f"candidate half{at}", report)
@@ -91,6 +95,13 @@ def candidate_half(
             found.append(judged(value, episodes, constraints, free, len(trial.split.test)))
         except ValueError as error:
             raise UsageError(str(error)) from error
+    first, *others = (each.episodes for each in found)
+    if others and all(episode_facts(each) == episode_facts(first) for each in others):
+        raise UsageError(
+            f"tune={tune} has no effect on how the policy acts: {', '.join(f'{value:g}' for value in values)} gave the "
+            "same candidate episodes. What can be tuned: a setting that matters when a run acts, such as FISOR's "
+            "candidates; cost_limit of agents that take one then; a keyword argument of package.module:function."
+        )
     return found
 
 

@@ -4,7 +4,9 @@ import gymnasium
 import numpy as np
 from scipy import stats
 
+from saferl.guardians import GuardedPolicy, GuardianConfig, fit_guardian
 from saferl.offline_data import OfflineDataset
+from saferl.policy import as_policy
 
 SPREAD = 0.1  # of the environment's own noise
 
@@ -55,6 +57,19 @@ def bold(observations):
 def with_action(boldness):
     """The policy that always takes this action."""
     return lambda observations: np.full((len(observations), 1), boldness, np.float32)
+
+
+def guarded(threshold):
+    """The bold policy, and the careful one where a guardian finds too little support for it; support is at most 0."""
+    data = recorded(200, seed=0)
+    guardian = fit_guardian(data.observations, data.actions, GuardianConfig(kind="knn"))
+    guardian.threshold = threshold
+    return GuardedPolicy(as_policy(bold), guardian, as_policy(careful))
+
+
+def indifferent(threshold):
+    """The same policy at any threshold."""
+    return careful
 
 
 NOISE = 0.3  # of the recorded actions

@@ -33,6 +33,20 @@ def test_seeds_are_apart_from_those_that_are_counted_from_zero():
     assert split.test == split_seeds(0, 2_000, {}).test != split_seeds(1, 2_000, {}).test
 
 
+def test_splits_of_one_seed_share_no_episode_unless_they_are_the_same():
+    origins = [{"env": env, "episodes": episodes} for env in ("here", "there") for episodes in (122, 358)]
+    splits = [split_seeds(0, each["episodes"], each) for each in origins]
+    seeds = [seed for split in splits for seed in (*split.candidate, *split.test)]
+    assert len(set(seeds)) == len(seeds) == 2 * (122 + 358)
+    assert splits == [split_seeds(0, each["episodes"], each) for each in origins]  # on any machine, in any folder
+
+
+def test_the_recorded_entropy_as_a_seed_gives_the_split_again():
+    drawn = split_seeds(2**100, 20, ORIGIN)
+    again = split_seeds(int(drawn.origin["entropy"]), 20, {**ORIGIN, "entropy": drawn.origin["entropy"]})
+    assert again == drawn
+
+
 def test_recorded_episodes_are_in_exactly_one_half():
     split = split_recorded(3, 101, {})
     assert sorted([*split.candidate, *split.test]) == list(range(101))
@@ -58,12 +72,15 @@ def test_a_split_of_something_else_is_refused(tmp_path):
 
 def test_a_test_half_gives_one_verdict(tmp_path):
     ledger, _ = ledger_with_split(tmp_path)
-    ledger.refuse_if_spent()
+    request = {"policy": "abc", "values": (1, 2)}
+    assert ledger.verdict_on(request) is None
     ledger.open_test(CLAIM)
-    ledger.close_test({"verdict": "no solution found"})
-    for again in (ledger.refuse_if_spent, lambda: ledger.open_test(CLAIM)):
-        with pytest.raises(UsageError, match=r"is spent \(verdict: no solution found"):
-            again()
+    ledger.close_test({"verdict": "no solution found", "request": request})
+    assert ledger.verdict_on(request)["verdict"] == "no solution found"
+    for other in ({**request, "policy": "abd"}, {"values": (1, 2)}):
+        with pytest.raises(UsageError, match=r"is spent \(verdict: no solution found.*it differs in policy\)") as error:
+            ledger.verdict_on(other)
+        assert "out=FOLDER with another seed= or none" in str(error.value)
 
 
 def test_an_interrupted_test_goes_on_with_its_own_claim_only(tmp_path):

@@ -3,14 +3,22 @@
 import dataclasses
 import json
 
+import gymnasium
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 
 import saferl.train
+from saferl.certification import recorded
 from saferl.certification.gate import Constraint
+from saferl.certification.ledger import split_recorded
+from saferl.certification.subjects import Subject
 from saferl.certify import main
+from saferl.offline_data import OfflineDataset
 from saferl.offline_data.hdf5 import load_hdf5, save_hdf5
+from saferl.training.parts import data_facts
+from saferl.training.run_folder import RunFolder
 from tests.certification import coins
 from tests.certification.coins import ENV
 
@@ -82,7 +90,11 @@ def test_the_bound_uses_its_part_of_delta_and_the_choices_of_the_candidate_half(
 
 
 def test_the_test_half_of_a_data_set_is_used_once(folder, capsys):
-    certified(folder, STATED, "cost_limit=0.6")
+    words = (STATED, "cost_limit=0.6")
+    code, facts = certified(folder, *words)
+    (folder / "safety_case.html").unlink()
+    assert certified(folder, *words) == (code, facts)  # the same verdict again, and its page
+    assert "Off-policy estimates" in (folder / "safety_case.html").read_text()
     capsys.readouterr()
     assert main([f"policy={coins.__name__}:careful", "policy_noise=0.3", ENV, STEPS, f"data={folder}", STATED,
                  "cost_limit=0.6"]) == 2  # fmt: skip
@@ -121,6 +133,55 @@ def test_recordings_that_stop_early_bound_nothing(tmp_path, capsys):
     words = [f"data={tmp_path}/halves", STATED, "cost_limit=2.9", "env_kwargs={max_episode_steps:3}"]
     assert main([*POLICY, ENV, *words]) == 1
     assert "25 of 25 recordings stop before their episode ends" in capsys.readouterr().out
+
+
+def test_a_step_that_costs_too_much_in_the_test_half_alone_is_a_verdict(folder, tmp_path, capsys):
+    data, first = coins.recorded(3_000, seed=0), json.loads((folder / "split.json").read_text())["test"][0]
+    costs = data.costs.copy()
+    costs[2 * first] = 2.0
+    save_hdf5(dataclasses.replace(data, costs=costs), tmp_path / "dear.hdf5")
+    main([ENV, f"data={tmp_path}/dear.hdf5", f"out={tmp_path}/dear", "seed=0"])
+    for _ in range(2):
+        code, facts = certified(tmp_path / "dear", STATED, "cost_limit=1.9")
+        assert code == 1
+        assert facts["verdict"] == "no solution found"
+        assert "no bound: a step cost 2, more than step_cost_max=1" in facts["reasons"][0]
+    assert "Verdict: no solution found" in (tmp_path / "dear" / "safety_case.html").read_text()
+
+
+class Risky(coins.Coins):
+    """Another environment of the same sizes."""
+
+
+gymnasium.register("saferl-tests/Risky-v0", entry_point=Risky, max_episode_steps=4)
+
+
+def test_data_of_another_environment_certify_nothing(folder, capsys):
+    other = f"env={__name__}:saferl-tests/Risky-v0"
+    assert main([*POLICY, other, STEPS, f"data={folder}", STATED, "cost_limit=0.6"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"was recorded in {ENV.removeprefix('env=')}, which says nothing about {other}" in line
+    assert not (folder / "claim.json").exists()
+
+
+@pytest.mark.parametrize("filters", [None, {"density": "x"}])
+def test_a_run_on_all_data_is_told_where_returns_and_costs_are_few(filters, tmp_path):
+    """Survival, 0 or 1, and a cost of 0 to 5: every pair of the test half is in the candidate half too."""
+    generator, ends = np.random.default_rng(0), np.ones(2_000, bool)
+    zeros, returns = np.zeros((2_000, 1), np.float32), (generator.random(2_000) < 0.78).astype(np.float32)
+    data = OfflineDataset(
+        observations=zeros, next_observations=zeros, actions=zeros, rewards=returns, terminals=ends, timeouts=~ends,
+        costs=generator.integers(0, 6, 2_000).astype(np.float32),
+    )  # fmt: skip
+    split = split_recorded(0, 2_000, {})
+    candidate, test = (data.select(half) for half in (split.candidate, split.test))
+    run = RunFolder(tmp_path)
+    run.config.write_text(yaml.safe_dump({"data": {"filters": filters}}))
+    subject = Subject("", "", "", "", run, lambda value: None)
+    left = candidate.select(np.arange(999, -1, -2))  # what a filter may leave
+    for trained, known in ((candidate, True), (left, filters is not None), (data, False), (test, False)):
+        run.data.write_text(json.dumps(data_facts(trained, np.zeros(1), np.ones(1))))
+        assert recorded._trained_on(subject, candidate) == known
 
 
 @pytest.mark.parametrize("half", ["candidate", "all"])
