@@ -1,6 +1,8 @@
 """The victim that a word names: a run folder, a file of SB3, saferl.collect or ONNX, or something importable."""
 
 import copy
+import json
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -212,7 +214,10 @@ def _agent(
 def _sb3(word: str, space: Space, normaliser: Normaliser | None) -> Victim:
     actor = load_sb3(word, space.low, space.high, space.obs_dim)
     policy: Policy = actor if normaliser is None else _BehindStatistics(actor, normaliser)
-    return Victim(policy, *space, word, respond=white_box.of_actor(actor, normaliser), normaliser=normaliser)
+    with zipfile.ZipFile(word) as archive:
+        kind = json.loads(archive.read("data"))["policy_class"]["__module__"]
+    respond = white_box.of_actor(actor, normaliser, gaussian=not kind.startswith("stable_baselines3.td3"))  # DDPG too
+    return Victim(policy, *space, word, respond=respond, normaliser=normaliser)
 
 
 def _kept(word: str, space: Space, normaliser: Normaliser | None) -> Victim:

@@ -38,8 +38,14 @@ from saferl.nn.mlp import MLP, EnsembleMLP
 from saferl.policy import Policy
 
 
-def of_actor(actor: SB3Actor, normaliser: Normaliser | None = None) -> Respond:
-    """An SB3 actor; with ``normaliser``, one that was trained on normalised observations."""
+def of_actor(actor: SB3Actor, normaliser: Normaliser | None = None, gaussian: bool = True) -> Respond:
+    """An SB3 actor.
+
+    Args:
+        actor: which does not say whether a Gaussian is drawn from before its tanh.
+        normaliser: of one that was trained on normalised observations.
+        gaussian: false for TD3 and DDPG, whose tanh stands behind no draw.
+    """
     device = actor.get_buffer("low").device
     box = ActionBox(actor.get_buffer("low").cpu().numpy(), actor.get_buffer("high").cpu().numpy(), device)
     units = None if normaliser is None else Units(normaliser, device)
@@ -49,7 +55,8 @@ def of_actor(actor: SB3Actor, normaliser: Normaliser | None = None) -> Respond:
     def respond(observations: Tensor, seed: int) -> Response:
         output = layers(observations if units is None else units.features(observations))
         if actor.squashed:
-            return Response(output.tanh(), output, squashed=True)
+            actions = output.tanh()
+            return Response(actions, output, squashed=True) if gaussian else Response(actions, actions)
         mean = box.to_unit(output)
         return Response(clipped(mean), mean, None if deviation is None else deviation.expand_as(mean))
 

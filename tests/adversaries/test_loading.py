@@ -12,11 +12,13 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 import saferl.envs
+from saferl.adversaries import white_box
 from saferl.adversaries.attacks import AttackedPolicy
 from saferl.adversaries.catalogue import Means, make_attack, make_turn
 from saferl.adversaries.learned import LearnedAttack
-from saferl.adversaries.loading import load_victim, onnx_policy
+from saferl.adversaries.loading import load_victim, onnx_policy, space_of
 from saferl.adversaries.threat import Normaliser, Threat, Units
+from saferl.adversaries.victim import Victim
 from saferl.command_line import UsageError
 from saferl.evaluation.sb3_zip import SB3Actor
 from saferl.offline_data.collection import CollectConfig, KeptActor, PPOConfig, collect
@@ -212,6 +214,29 @@ def test_an_sb3_file_is_a_white_box_behind_its_statistics_if_it_has_any(tmp_path
     same_as_policy(victim)
     scaled = (ROWS - mean) / np.sqrt(variance + 1e-8)
     np.testing.assert_allclose(victim.policy.act(ROWS), ppo.predict(scaled, deterministic=True)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", [sb3.TD3, sb3.DDPG, sb3.SAC])
+def test_a_deterministic_actors_file_moves_what_its_model_moves(algorithm, tmp_path):
+    """a = tanh(10 s_0 + 8), which is saturated, and tanh(s_1): only s_1 moves the action."""
+    made = algorithm("MlpPolicy", Spaces(), device="cpu", buffer_size=10, policy_kwargs={"net_arch": []})
+    last = made.actor.mu if algorithm is sb3.SAC else made.actor.mu[0]
+    with torch.no_grad():
+        last.weight.copy_(torch.tensor([[10.0, 0.0], [0.0, 1.0]]))
+        last.bias.copy_(torch.tensor([8.0, 0.0]))
+    made.save(tmp_path / "model.zip")
+    victim, _ = load_victim(str(tmp_path / "model.zip"), SPACES)
+    in_memory = Victim(victim.policy, *space_of(SPACES, {}), "in memory", white_box.of_model(made))
+    ball = Threat(Units(Normaliser(np.zeros(2, np.float32), np.ones(2, np.float32), "plain")), 0.3, "l2")
+    rows = torch.zeros(1, 2)
+    for each in (victim, in_memory):
+        if algorithm is sb3.SAC:  # the mean of its Gaussian, which RAT compares with the intention's
+            np.testing.assert_allclose(each.response(rows).mean, [[8, 0]], atol=1e-5)
+            continue
+        torch.testing.assert_close(each.response(rows), in_memory.response(rows))
+        attack = make_attack("pgd", ball, Means(victim=each))
+        attack.reset(seed=0)
+        np.testing.assert_allclose(np.abs(attack.perturbations(rows.numpy())), [[0, 0.3]], atol=0.01)
 
 
 @pytest.mark.parametrize(("name", "white"), [("network", True), ("model", True), ("function", False)])
