@@ -73,7 +73,8 @@ class Victim:
         device: where ``respond`` computes.
     Attributes:
         queries: observations that a black box was asked about, apart from those it acted on.
-        recurrent: whether acting itself changes what a black box does next. A question would too, so copies are asked.
+        recurrent: whether acting itself changes what a black box does next, which ``load_victim`` finds out. A question
+            would too, so copies are asked.
     """
 
     def __init__(
