@@ -224,7 +224,7 @@ def test_with_fitted_critics_attacks_come_close_to_what_is_best(tmp_path):
     """a = s_0 - s_1 / 2 of s uniform on [-1, 1]^2; the reward is a, the cost a^2."""
     words = [
         f"victim={__name__}:weighted", f"env={SHOWN}", "episodes=60", "reference_episodes=200", "critics.episodes=300",
-        "critics.updates=300", "critics.hidden=16", "critics.lr=0.005", "critics.noise=1", "adversary=[random,q,mr,mc]",
+        "critics.updates=300", "critics.hidden=16", "critics.lr=0.005", "critics.noise=2", "adversary=[random,q,mr,mc]",
         "eps=0.5", f"out={tmp_path}",
     ]  # fmt: skip
     assert main(words) == 0
