@@ -164,7 +164,10 @@ def test_amad_changes_the_dearest_tenth_of_the_recorded_states(tmp_path, monkeyp
     data = dataclasses.replace(data, observations=rng.normal(size=(100, 2)).astype(np.float32))
     plain = linear_victim(np.array([[1.0, -0.5]], np.float32), limit=5)
     slope = torch.ones(1, requires_grad=True)  # as a network would have
-    nothing = lambda states, actions: 0 * states[:, 0]  # noqa: E731
+
+    def nothing(states, actions):
+        return 0 * states[:, 0]
+
     critics = Critics(nothing, lambda states, actions: slope * states[:, 0], nothing, nothing, "made up")
     victim = Victim(plain.policy, 2, [-5.0], [5.0], "linear", respond=plain._respond, critics=critics)
     monkeypatch.setattr("saferl.harden.load_victim", lambda *_: (victim, "point_robot"))
