@@ -222,7 +222,17 @@ def attack_table(name: str, results: Sequence[Sequence[Facts]]) -> str:
             cells += [percent(kept), f"{mark}{with_interval(added, '+')}{mark}"]
             cells.append(percent(share_over(runs, place.limit)))
         lines.append(f"| `{adversary}` | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *critics_lines(results)])
+    return "\n".join([*lines, "", *by_seed(rows, place.eps[1]), *critics_lines(results)])
+
+
+def by_seed(rows: dict[tuple[str, float], list[Facts]], eps: float) -> list[str]:
+    """Cost added on each training seed, of the adversaries that add some with certainty."""
+    clean, parts = rows["none", 0.0], []
+    for adversary, at in rows:
+        if at == eps and cost_added(rows[adversary, at], clean).low > 0:
+            pairs = zip(per_episode(rows[adversary, at], "costs"), per_episode(clean, "costs"), strict=True)
+            parts.append(f"{adversary} {', '.join(number(float((after - before).mean())) for after, before in pairs)}")
+    return [f"Cost added at eps {eps:g}, by seed: {'; '.join(parts)}."] if parts else []
 
 
 def critics_lines(results: Sequence[Sequence[Facts]]) -> list[str]:
@@ -250,6 +260,30 @@ def twins_table(names: Sequence[str], results: dict[str, list[list[Facts]]], whi
             cells += [number(returns.mean), with_interval(costs), f"{100 * share_over(runs, limit)[0]:.0f} %"]
         lines.append(f"| {'no attack' if adversary == 'none' else f'`{adversary}`'} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def twins_lines(names: Sequence[str], results: dict[str, list[list[Facts]]], which: int) -> list[str]:
+    """What each twin suffers, and how it differs from the first one, start by start, on the seeds that all have."""
+    count, eps = min(len(results[name]) for name in names), CASES[names[0]].place.eps[which]
+    rows = {name: rows_of(results[name][:count]) for name in names}
+    lines = []
+    for name in names:
+        clean = rows[name]["none", 0.0]
+        for adversary in [key[0] for key in rows[name] if key[1] == eps]:
+            runs = rows[name][adversary, eps]
+            added, kept = cost_added(runs, clean), reward_kept(runs, clean)
+            lines.append(f"{name}, {adversary}, eps {eps:g}: adds {with_interval(added, '+')}, keeps {percent(kept)}")
+    for name in names[1:]:
+        for key in [("none", 0.0), *((each, at) for each, at in rows[name] if at == eps)]:
+            differences = [
+                estimate([b - a for a, b in zip(*(per_episode(rows[one][key], what) for one in (names[0], name)))])
+                for what in ("returns", "costs")
+            ]
+            told = ", ".join(
+                f"{what} {with_interval(each, '+')}" for what, each in zip(("return", "cost"), differences)
+            )
+            lines.append(f"{name} less {names[0]}, {key[0]}, eps {key[1]:g}: {told}")
+    return lines
 
 
 COLOURS = (GREY, SKY, BLUE, GREEN, ORANGE, PURPLE, VERMILLION)
@@ -328,6 +362,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f"{arguments.out}: no comparison is complete yet.")
     if arguments.hardened:
         print(*(twins_table(names, results, which) for which in range(2)), sep="\n\n")
+        print("", *twins_lines(names, results, 1), sep="\n")
     else:
         print(*(attack_table(name, results[name]) for name in names), sep="\n\n")
     if arguments.picture is not None:

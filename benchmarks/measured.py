@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from saferl.training.run_folder import read_json, write_json
+from saferl.training.run_folder import read_json, write_atomically, write_json
 
 KEPT = Path(__file__).parent / "measured"
 
@@ -55,7 +55,7 @@ def pack(root: Path = Path(), kept: Path = KEPT) -> list[Path]:
         results = before | {place: short(read_json(each)) for place, each in found.items()}
         kept.mkdir(exist_ok=True)
         lines = [f"{json.dumps(place)}: {json.dumps(results[place])}" for place in sorted(results)]
-        path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        write_atomically(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())  # a line for each, so that diffs tell
         written.append(path)
     return written
 

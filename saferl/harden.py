@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from math import inf
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,11 @@ def _augmented(config: HardenConfig) -> Any:
         raise UsageError(f"adversary={config.adversary} needs critics; {victim.name} brings none. mad needs none.")
     units = victim.normaliser or Normaliser.from_observations(dataset.observations, f"statistics of {config.data}")
     threat = Threat(Units(units), config.eps, config.norm)
-    critics = victim.critics
-    bound = inf if critics is None else dearest(critics, dataset.observations, dataset.actions, victim)  # amad's
-    attack = make_attack(config.adversary, threat, Means(victim=victim, critics=critics, threshold=bound))
+    means = Means(victim=victim, critics=victim.critics)
+    if config.adversary == "amad":
+        assert victim.critics is not None
+        means = replace(means, threshold=dearest(victim.critics, dataset.observations, dataset.actions, victim))
+    attack = make_attack(config.adversary, threat, means)
     return augmented(dataset, threat, attack, config.copies, config.seed)
 
 

@@ -26,6 +26,7 @@ from saferl.policy import FeedbackPolicy
 Critic = Callable[[Tensor, Tensor], Tensor]  # observations (B, obs_dim), actions (B, act_dim) in [-1, 1] -> (B,)
 REWARD, COST = slice(0, 2), slice(2, 4)  # members of the ensemble
 STEPS = 10_000  # that critics are fitted to, about
+ROWS = 1 << 14  # pairs that are asked about at a time; a data set may have millions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,6 +348,8 @@ def cost_threshold(critics: Critics, episodes: list[Trajectory], victim: Victim,
 @torch.no_grad()
 def dearest(critics: Critics, states: NDArray[Any], acted: NDArray[Any], victim: Victim, share: float = 0.1) -> float:
     """The Q_c that the dearest ``share`` of pairs (N, obs_dim), (N, act_dim) exceeds."""
-    rows, actions = (torch.as_tensor(each, device=victim.device) for each in (states, acted))
-    values = critics.cost(rows, victim.box.to_unit(actions).clamp(-1, 1))
-    return float(np.quantile(values.double().cpu().numpy(), 1 - share))
+    values = []
+    for rows, actions in zip(torch.as_tensor(states).split(ROWS), torch.as_tensor(acted).split(ROWS)):
+        unit = victim.box.to_unit(actions.to(victim.device)).clamp(-1, 1)
+        values.append(critics.cost(rows.to(victim.device), unit).double().cpu())
+    return float(np.quantile(torch.cat(values).numpy(), 1 - share))

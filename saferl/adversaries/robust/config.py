@@ -75,8 +75,9 @@ class HardenConfig:
             raise ValueError(f"seed must be >= 0 and below 2**31 - 10**8; got {self.seed}.")
         CostLimit.parse(self.cost_limit)
         self._check_adversary()
-        rounds, least = self.rounds if self.method in ("atla", "rat_atla") else 1, self.ppo.rollout * self.envs
-        if self.method in ("atla", "rat_atla") and rounds < 2:
+        in_rounds = self.method in ("atla", "rat_atla")
+        rounds, least = self.rounds if in_rounds else 1, self.ppo.rollout * self.envs
+        if in_rounds and rounds < 2:
             raise ValueError(f"rounds must be >= 2, as the first one meets no adversary; got {rounds}.")
         if self.method != "augment" and self.steps // rounds < least:
             each = " for each of the rounds" if rounds > 1 else ""
