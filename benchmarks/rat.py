@@ -48,7 +48,7 @@ from saferl.adversaries.victim import Response, Victim
 from saferl.envs.point_robot import PointRobot, analytic_infeasible, margin
 from saferl.evaluation.rollout import episode_seeds, rollout
 from saferl.evaluation.statistics import rate_of_groups
-from saferl.policy import CallablePolicy, Policy
+from saferl.policy import Policy
 from saferl.training.run_folder import read_json, write_json
 
 EPS = 1.0  # normalised units
@@ -180,8 +180,7 @@ def policy_of(method: str, behaviour: str, seed: int, victim: Victim, threat: Th
         rat = RAT(place_of(victim, threat, behaviour), config, 10**6 * (seed + 1))
         rat.train()
         if method == "rat":  # the policy that it imitates, evaluated beside it
-            own = CallablePolicy(rat.intention.act)
-            facts = result(own, behaviour, 0.0) | (reasons(rat, behaviour) if why else {})
+            facts = result(rat.imitated(), behaviour, 0.0) | (reasons(rat, behaviour) if why else {})
             write_json(stem.with_name(f"{behaviour}-intention-{seed}.json"), facts)
         rat.save(path)  # last: what is not there is made again
     return AttackedPolicy(victim, threat, load_rat(path, threat, config))
@@ -189,7 +188,7 @@ def policy_of(method: str, behaviour: str, seed: int, victim: Victim, threat: Th
 
 def reasons(rat: RAT, behaviour: str) -> dict[str, float]:
     """Why a training of RAT came out as it did."""
-    place, own = rat.place, CallablePolicy(rat.intention.act)
+    place, own = rat.place, rat.imitated()
     buffer, length, generator = rat.intention.buffer, rat.config.segment, np.random.default_rng(0)
     starts = buffer.segment_starts(length)
     inputs, scores = buffer.segments(starts[generator.integers(len(starts), size=500)], length)

@@ -122,6 +122,11 @@ def test_adversaries_that_learn_a_target_need_one_whose_steps_have_scores(tmp_pa
     assert [each["adversary"] for each in results] == ["none", "sa_rl_target", "rat"]
     assert all(each["target"]["name"] == "stays" for each in results)
     assert results[1]["per_episode"]["returns"] != results[2]["per_episode"]["returns"]
+    own = results[2]["intention"]
+    assert 0 <= own["low"] <= own["rate"] <= own["high"] <= 1
+    assert "intention" not in results[1]
+    report = (folder_of(tmp_path) / "report.md").read_text()
+    assert f"RAT's intention, eps 0.3: acting by itself it shows the target in {100 * own['rate']:.0f} %" in report
     capsys.readouterr()
     for target, message in (
         ([], "adversary=sa_rl_target needs target="),

@@ -152,6 +152,10 @@ def report_text(results: Sequence[Facts], title: str, settings: dict[str, Any], 
         lines.append(f"{about['constant_dimensions']} dimensions never vary and can't be perturbed.")
     if "critics" in about:
         lines += ["", f"Critics: {about['critics']}. {_quality(about['critics_agreement'])}"]
+    for each in results:
+        if "intention" in each:
+            own = _rate(each["intention"]).replace("\n", " ")
+            lines += ["", f"RAT's intention, eps {each['eps']:g}: acting by itself it shows the target in {own}."]
     lines += ["", "## Numbers", "", "```", as_text(*attack_tables(results, title)).rstrip(), "```", ""]
     lines += [f"![{name}]({name})" for name in pictures]
     if failure := results[0].get("filmed", {}).get("failure"):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from saferl.adversaries.attacks import Attack, AttackedPolicy
@@ -180,7 +181,7 @@ class Comparison:
         self._tell(0, label)
         started = time.perf_counter()
         attack = self._attack(name, threat, prepared, label)
-        trained = time.perf_counter() - started
+        trained, noted = time.perf_counter() - started, self._noted(name, eps)
         attacked, recorder = AttackedPolicy(self.victim, threat, attack), Recorder()
         queries, started = self.victim.queries, time.perf_counter()
         self._tell(0.9 if ADVERSARIES.get(name) and ADVERSARIES[name].learned else 0.05, label)
@@ -197,13 +198,14 @@ class Comparison:
             },
             "attacked_observations": attacked.attacked,
             "queries": self.victim.queries - queries,
-            "queries_training": self._asked_in_training(name, eps),
+            "queries_training": noted.get("queries", 0),
             "about": prepared.about,
         }
+        if "intention" in noted:
+            facts["intention"] = noted["intention"]
         if self.config.target is not None:
             reached = successes(target_named(self.config.target), trajectories)
-            low, high = rate_interval(int(reached.sum()), len(reached))
-            facts["target"] = {"name": self.config.target, "rate": float(reached.mean()), "low": low, "high": high}
+            facts["target"] = {"name": self.config.target, **_rate(reached)}
             facts["per_episode"]["target"] = reached.tolist()
         shown = self._shown(trajectories) if name == CLEAN else read_json(self._path(CLEAN, 0.0))["shown"]
         return facts | {"shown": shown} | self._pictured(name, eps, prepared.protocol, trajectories, shown)
@@ -255,7 +257,7 @@ class Comparison:
             return make_attack(name, threat, prepared.means)
         turn = make_turn(name, threat, prepared.means)
 
-        def train(path: Path) -> None:
+        def train(path: Path) -> Facts:
             seed, settings = self.config.seed + LEARNING_SEED, self.config.learned
             arguments = prepared.protocol.arguments(self.env_id)
             gain = behaviour_named(self.config.target, name).score if goal == "target" else goal
@@ -264,13 +266,14 @@ class Comparison:
                 train_adversary(envs, settings, path, seed, lambda share: self._tell(0.9 * share, f"{label}: training"))
             finally:
                 envs.close()
+            return {}
 
         return load_adversary(self._trained(name, threat.eps, ".zip", train), threat, turn)
 
     def _rat(self, threat: Threat, prepared: Prepared, label: str) -> Attack:
         config = self.config.rat
 
-        def train(path: Path) -> None:
+        def train(path: Path) -> Facts:
             place = Place(
                 self.env_id,
                 prepared.protocol.arguments(self.env_id),
@@ -282,27 +285,45 @@ class Comparison:
             rat = RAT(place, config, self.config.seed + LEARNING_SEED)
             rat.train(lambda share: self._tell(0.9 * share, f"{label}: training"))
             rat.save(path)
+            if not config.intention:
+                return {}
+            recorder = Recorder()
+            prepared.protocol.run(rat.imitated(), self.env_id, recorder)
+            return {"intention": _rate(successes(place.behaviour, recorder.trajectories()))}
 
         ending = ".safetensors" if config.intention else ".zip"
         return load_rat(self._trained("rat", threat.eps, ending, train), threat, config)
 
-    def _trained(self, name: str, eps: float, ending: str, train: Callable[[Path], None]) -> Path:
-        """The file of a learned adversary, which ``train`` writes, and beside it what its training asked the victim."""
+    def _trained(self, name: str, eps: float, ending: str, train: Callable[[Path], Facts]) -> Path:
+        """The file of a learned adversary, which ``train`` writes.
+
+        Beside it is noted what its training asked the victim, and what else ``train`` returns.
+        """
         path, note = self.folder / "adversaries" / f"{name}-{eps:g}{ending}", self._note(name, eps)
         if not note.exists():  # written last: without it the adversary may not be whole
             path.parent.mkdir(exist_ok=True)
             before = self.victim.queries
-            train(path)
-            write_json(note, {"queries": self.victim.queries - before})
+            facts = train(path)
+            write_json(note, {"queries": self.victim.queries - before, **facts})
         return path
 
     def _note(self, name: str, eps: float) -> Path:
         return self.folder / "adversaries" / f"{name}-{eps:g}.json"
 
-    def _asked_in_training(self, name: str, eps: float) -> int:
-        """Observations that a black box was asked about while the adversary learned."""
+    def _noted(self, name: str, eps: float) -> Facts:
+        """What is known of a learned adversary's training; nothing of others.
+
+        "queries": observations that a black box was asked about. "intention": how often RAT's, acting by itself on the
+        evaluation's starts, shows the target.
+        """
         note = self._note(name, eps)
-        return int(read_json(note)["queries"]) if note.exists() else 0
+        return read_json(note) if note.exists() else {}
+
+
+def _rate(reached: NDArray[np.bool_]) -> Facts:
+    """Share of the episodes (E,), with its interval."""
+    low, high = rate_interval(int(reached.sum()), len(reached))
+    return {"rate": float(reached.mean()), "low": low, "high": high}
 
 
 def _path(episode: Trajectory) -> list[list[float]]:

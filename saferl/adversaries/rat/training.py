@@ -34,6 +34,7 @@ from saferl.adversaries.threat import Threat
 from saferl.adversaries.victim import Victim
 from saferl.envs import full_id
 from saferl.evaluation.sb3_zip import load_sb3
+from saferl.policy import CallablePolicy, Policy
 
 NEIGHBOUR = 5  # k of the state entropy
 NOVELTY_EVERY = 500  # steps between two computations of it
@@ -237,6 +238,16 @@ class RAT:
         rows = self._generator.integers(self.config.envs, size=self.config.batch)
         states = np.stack([self._states[time][row] for time, row in zip(times, rows)])
         return situation_of(self.place.victim, self.place.threat, states, self._torch)
+
+    def imitated(self) -> Policy:
+        """The intention as a policy that acts by itself: the most that an imitating victim can show."""
+        box = self.place.victim.box
+
+        def act(observations: Floats) -> Floats:
+            wanted = torch.as_tensor(self.intention.act(observations), device=box.half.device)
+            return box.from_unit(wanted).cpu().numpy()
+
+        return CallablePolicy(act)
 
     def save(self, path: Path) -> None:
         """Write the adversary: its network, or without an intention SAC's file."""
