@@ -46,9 +46,19 @@ class UsageError(ValueError):
 
 
 def guarded(command: str, main: Callable[[], int]) -> int:
-    """Run ``main``; a UsageError becomes one line on stderr and exit code 2. Anything else is a bug and is raised."""
+    """Run ``main``; a UsageError becomes one line on stderr and exit code 2. Anything else is a bug and is raised.
+
+    Whoever reads the output may stop reading (``--help | head``): then the rest is not written, exit code 141.
+    """
     try:
         return main()
+    except BrokenPipeError:
+        try:
+            print(flush=True)  # fails again if it was this pipe, and not a worker's
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+            return 141
+        raise
     except UsageError as error:
         line = " ".join(str(error).split())
         print(f"saferl.{command}: {line}", file=sys.stderr)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,11 +181,15 @@ def test_students_t_is_labelled_approximate(tmp_path, capsys):
 
 def test_the_search_takes_the_greatest_return_that_is_predicted_to_pass(tmp_path, capsys):
     words = [f"policy={coins.__name__}:with_action", "tune=boldness", "values=[0.5,0.75,0.9,1.0]", *LOOSE]
-    assert main([*words, "episodes=200", out_of(tmp_path)]) == 0
+    (tmp_path / "guard").mkdir()
+    (tmp_path / "guard" / "guardian.json").write_text("{}")
+    assert main([*words, "episodes=200", f"evidence=[{tmp_path / 'guard'}]", out_of(tmp_path)]) == 0
     candidate = facts_of(tmp_path)["candidate"]
     assert candidate["chosen"] == 0.75  # 0.9 costs in 16 % of the episodes: too near to 20 %
     assert [each["predicted_to_pass"] for each in candidate["values"]] == [True, True, False, False]
     assert facts_of(tmp_path)["test"]["return"]["mean"] == pytest.approx(0.75)
+    words = "own boldness; what is certified has 0.75."  # evidence is from before the choice
+    assert words in (tmp_path / "safety_case.html").read_text()
 
 
 def test_a_guardians_threshold_is_tuned_by_a_function(tmp_path):
@@ -250,7 +255,8 @@ def test_a_signal_ends_a_process_with_130_and_no_half_written_file(tmp_path):
 def test_a_run_is_certified_in_its_folder_and_shows_its_parts(run, tmp_path, capsys):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    (copy / "guardian.json").write_text(json.dumps({"curve": [{"eps": 0.1, "cost": 3.25, "return": 1.5}]}))
+    guardian = {"curve": [{"eps": 0.1, "cost": 3.25, "return": 1.5}], "data": str(Path.home() / "data.hdf5")}
+    (copy / "guardian.json").write_text(json.dumps(guardian))
     main([f"policy={copy}", "env=point_robot", "event_rate=0.5", "episodes=20", "seed=0"])
     facts = facts_of(copy / "certify")
     assert facts["env_kwargs"] == {"start": "feasible"}
@@ -259,6 +265,8 @@ def test_a_run_is_certified_in_its_folder_and_shows_its_parts(run, tmp_path, cap
     page = (copy / "certify" / "safety_case.html").read_text()
     assert "<h2>Guardian coverage</h2>" in page
     assert "<td>3.25</td>" in page
+    assert "<dd>~/data.hdf5</dd>" in page  # pages are passed on
+    assert "Measured with the policy" not in page
     assert "Attack curve; Reachability audit: none found." in page
 
 

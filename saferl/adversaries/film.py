@@ -13,7 +13,10 @@ from saferl.envs.safety_gymnasium_ids import NAVIGATION_ENTRY_POINT
 
 PICTURES = 6  # of an episode
 HEIGHT = 240  # pixels; of a picture twice as high only each second row and column is kept
-FROM_ABOVE = {"camera_name": "fixedfar"}  # Safety-Gymnasium's own first choice is what the robot sees
+# Safety-Gymnasium's own first choice is what the robot sees. From far above, what tasks use lies in the middle.
+FROM_ABOVE = {"camera_name": "fixedfar", "width": 480, "height": 480}
+MIDDLE = slice(105, 345), slice(120, 360)  # rows and columns
+BESIDE = {"camera_name": "track"}  # stays with the robot, which otherwise runs out of the picture
 AGREEMENT = 1e-3  # greatest difference of the last observation, in the environment's units
 
 Pictures = NDArray[np.uint8]
@@ -35,13 +38,15 @@ def filmed(env_id: str, env_kwargs: dict[str, Any], seed: int, episode: Trajecto
     Raises: ValueError where the environment has no pictures, or where the same actions from the same start lead
         elsewhere, so that it would be the film of another episode; and whatever drawing raises on this machine.
     """
-    env = saferl.envs.make(env_id, **env_kwargs, **_view(env_id, env_kwargs))
+    view = _view(env_id, env_kwargs)
+    env = saferl.envs.make(env_id, **env_kwargs, render_mode="rgb_array", **view)
     try:
         observation, _ = env.reset(seed=seed)
         wanted, shown = moments(len(episode)), []
         for step in range(len(episode) + 1):
             if step in wanted:
-                shown += [_small(env.render())] * wanted.count(step)
+                picture = np.asarray(env.render(), np.uint8)
+                shown += [picture[MIDDLE] if view is FROM_ABOVE else _small(picture)] * wanted.count(step)
             if step < len(episode):
                 observation = env.step(episode.actions[step])[0]
     finally:
@@ -52,17 +57,19 @@ def filmed(env_id: str, env_kwargs: dict[str, Any], seed: int, episode: Trajecto
     return np.stack(shown)
 
 
-def _small(picture: Any) -> Pictures:
+def _small(picture: Pictures) -> Pictures:
     stride = max(1, len(picture) // HEIGHT)
-    return np.asarray(picture, np.uint8)[::stride, ::stride]
+    return picture[::stride, ::stride]
 
 
 def _view(env_id: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments with which an environment draws. Raises: ValueError if it does not."""
+    """Arguments that choose an environment's camera. Raises: ValueError if it draws no pictures."""
     env = saferl.envs.make(env_id, **env_kwargs)
-    modes = env.metadata.get("render_modes", [])
+    modes, model = env.metadata.get("render_modes", []), getattr(env.unwrapped, "model", None)
+    cameras = [] if model is None else [model.camera(index).name for index in range(model.ncam)]
     env.close()
     if "rgb_array" not in modes:
         raise ValueError(f"{env_id} has no pictures.")
-    view = FROM_ABOVE if gymnasium.spec(full_id(env_id)).entry_point == NAVIGATION_ENTRY_POINT else {}
-    return {"render_mode": "rgb_array", **view}
+    if gymnasium.spec(full_id(env_id)).entry_point == NAVIGATION_ENTRY_POINT:
+        return FROM_ABOVE
+    return BESIDE if "track" in cameras else {}

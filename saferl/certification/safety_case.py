@@ -1,6 +1,7 @@
 """safety_case.html: a certificate as one page that opens without a server, pictures inside it."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saferl.certification.bounds import BOUNDS
@@ -51,7 +52,7 @@ def safety_case_page(
         sections.append(("Candidate half", _candidates(facts["candidate"]) + _picture(pictures, "candidate")))
     if facts.get("plan"):
         sections.append(("Episodes planned", _plan(facts["plan"])))
-    sections += [(part.title, _part(part)) for part in parts]
+    sections += [(part.title, _part(part, _tuned(facts))) for part in parts]
     if absent:
         sections.append(("Not part of this case", f"<p>{text('; '.join(absent))}: none found.</p>"))
     sections.append(
@@ -175,8 +176,17 @@ def _off_policy(facts: Mapping[str, Any]) -> str:
     return f"<dl>{shown}</dl>" + _table(header, rows, (1, 4), wide=(0, 5))
 
 
-def _part(part: Part) -> str:
-    lines = [f"<p>{text(part.note)}</p>"]
+def _tuned(facts: Mapping[str, Any]) -> str:
+    """A warning for evidence from elsewhere, which was measured before a value was chosen; nothing if none was."""
+    candidate = facts.get("candidate")
+    if not candidate or not candidate["tuned"] or candidate["chosen"] is None:
+        return ""
+    words = f"Measured with the policy's own {candidate['tuned']}; what is certified has {candidate['chosen']:g}."
+    return f'<p class="warn">{text(words)}</p>'
+
+
+def _part(part: Part, warning: str) -> str:
+    lines = [f"<p>{text(part.note)}</p>{warning}"]
     if part.facts:
         lines.append(
             f"<dl>{''.join(f'<dt>{text(n)}</dt><dd>{text(_value(v))}</dd>' for n, v in part.facts.items())}</dl>"
@@ -236,4 +246,6 @@ def _percent(share: float) -> str:
 
 
 def _value(value: object) -> object:
+    if isinstance(value, str):
+        return value.replace(f"{Path.home()}/", "~/")  # pages are passed on
     return f"{value:.4g}" if isinstance(value, float) else value

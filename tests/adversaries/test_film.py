@@ -36,6 +36,10 @@ def swerves(observations):
     return np.stack([np.sin(5 * observations[:, 0]), np.cos(3 * observations[:, 1])], axis=1)
 
 
+def act_dim_of(env_id):
+    return saferl.envs.make(env_id).action_space.shape[0]
+
+
 def recorded():
     """Four episodes from seed 5 on, two side by side."""
     recorder = Recorder()
@@ -55,6 +59,24 @@ def test_a_film_shows_the_episode_itself():
     env.close()
     np.testing.assert_array_equal(film, [by_hand[step] for step in moments(len(episode))])
     assert len({picture.tobytes() for picture in film}) == 6
+
+
+@pytest.mark.parametrize("env_id", ["SafetyHopperVelocity-v1", "saferl/HalfCheetahSpeed-v0"])
+def test_the_camera_stays_with_a_robot_that_runs_away(env_id):
+    kwargs = {"max_episode_steps": 10}
+    recorder = Recorder()
+    steady = CallablePolicy(lambda observations: np.full((len(observations), act_dim_of(env_id)), 0.3))
+    rollout(steady, env_id, np.arange(3, 4), env_kwargs=kwargs, watch=recorder)
+    (episode,) = recorder.trajectories()
+    film = filmed(env_id, kwargs, 3, episode)
+    env = saferl.envs.make(env_id, render_mode="rgb_array", camera_name="track", **kwargs)
+    env.reset(seed=3)
+    by_hand = [env.render()]
+    for action in episode.actions:
+        env.step(action)
+        by_hand.append(env.render())
+    env.close()
+    np.testing.assert_array_equal(film, [by_hand[step][::2, ::2] for step in moments(len(episode))])
 
 
 def test_pictures_are_taken_from_the_start_to_the_end():
