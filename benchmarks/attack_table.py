@@ -76,7 +76,7 @@ class Case:
 
 
 def _on_robot(title: str, *words: str) -> Case:
-    return Case(title, ROBOT, 60_000, (*words, "cost_limit=[20,0]", f"eps={ROBOT.eps[1]}"))
+    return Case(title, ROBOT, 60_000, (*words, "stages=1", "cost_limit=[20,0]", f"eps={ROBOT.eps[1]}"))
 
 
 CASES = {

@@ -57,10 +57,11 @@ ROBOTS = {
     "hopper": Robot("SafetyHopperVelocity-v1", 250, ("steps=300000", "cost_limit=25")),
     "goal": Robot("SafetyPointGoal1-v0", 250, ("steps=500000", "cost_limit=25")),
     "circle": Robot("SafetyPointCircle1-v0", 250, ("steps=300000", "cost_limit=[300,0]")),
+    "robot": Robot("point_robot", 200, ("steps=60000", "cost_limit=[20,0]")),
 }
 CASES = (
     "cheetah-stands", "cheetah-runs_backward", "hopper-stands", "hopper-runs_backward", "goal-parks",
-    "goal-drives_into_hazards", "circle-leaves_the_walls",
+    "goal-drives_into_hazards", "circle-leaves_the_walls", "robot-reaches_wrong_goal",
 )  # fmt: skip
 
 
@@ -73,7 +74,7 @@ def victim_of(name: str, out: Path) -> Path:
         return KEPT_POLICY
     pattern = f"{robot.env}/harden-none/0-*/policy.safetensors"
     if not list(out.glob(pattern)):
-        words = [f"env={robot.env}", "method=none", *robot.training, "seed=0", f"out={out}"]
+        words = [f"env={robot.env}", "method=none", "eps=0.1", "stages=1", *robot.training, "seed=0", f"out={out}"]
         if harden(words) != 0:
             raise SystemExit(f"training failed: {' '.join(words)}")
     return sorted(out.glob(pattern))[-1]

@@ -25,6 +25,7 @@ from saferl.adversaries.victim import Victim
 from saferl.command_line import UsageError, check_flags, composed, guarded, run_hydra
 from saferl.envs import full_id
 from saferl.evaluation.report import Facts, show
+from saferl.resuming import refuse_settings_beside_resume, saved_settings
 from saferl.training.config import device_named
 from saferl.training.run_folder import environment_facts, make_folder, write_atomically, write_json
 
@@ -164,14 +165,7 @@ def settings_for(values: Mapping[str, Any]) -> tuple[AttackConfig, Path | None]:
     if not values.get("resume"):
         return parse_attack(values), None
     folder = Path(str(values["resume"]))
-    try:
-        saved = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        reason = type(error).__name__
-        raise UsageError(f"resume={folder}: no comparison there, {SETTINGS} can't be read ({reason}).") from error
-    if not isinstance(saved, dict):
-        raise UsageError(f"resume={folder}: {SETTINGS} does not hold settings.")
-    return parse_attack(saved), folder
+    return parse_attack(saved_settings(folder, SETTINGS, "comparison")), folder
 
 
 def job(settings: DictConfig) -> None:
@@ -190,10 +184,7 @@ def _main(words: list[str]) -> int:
     if flags.multirun:
         raise UsageError("attack takes no -m; adversaries and eps are lists, and a victim is attacked at a time.")
     if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
-        keys = [word.split("=")[0].lstrip("+~") for word in flags.overrides]
-        others = [key for key in keys if key != "resume" and not key.startswith("hydra")]
-        if "resume" in keys and others:
-            raise UsageError(f"resume= goes on with the settings that the comparison has; leave out {others[0]}=.")
+        refuse_settings_beside_resume(flags.overrides, "comparison")
         settings_for(OmegaConf.to_container(composed("attack", flags.overrides)))  # type: ignore[arg-type]
     run_hydra("attack", flags, job)
     return 0

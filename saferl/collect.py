@@ -30,6 +30,7 @@ from saferl.offline_data.collection import CollectConfig, PIDConfig, PPOConfig, 
 from saferl.offline_data.collection.files import write_atomically
 from saferl.offline_data.collection.loop import Progress as Step
 from saferl.offline_data.collection.loop import Report
+from saferl.resuming import refuse_settings_beside_resume, saved_settings
 from saferl.training.config import build
 from saferl.training.run_folder import environment_facts
 
@@ -59,11 +60,7 @@ def folder_for(values: dict[str, Any]) -> tuple[CollectConfig, Path]:
     """
     if values.get("resume"):
         folder = Path(str(values["resume"]))
-        try:
-            saved = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise UsageError(f"resume={folder}: no collection there, {SETTINGS} can't be read ({error}).") from error
-        return parse_collection(saved), folder
+        return parse_collection(saved_settings(folder, SETTINGS, "collection")), folder
     config = parse_collection(values)
     folder = Path(str(values.get("out") or Path("data") / config.env.replace("/", "-") / str(config.seed)))
     if (folder / SETTINGS).exists():
@@ -152,13 +149,6 @@ def _summary(written: Written) -> str:
     )
 
 
-def _refuse_settings_beside_resume(overrides: list[str]) -> None:
-    keys = [word.split("=")[0].lstrip("+~") for word in overrides]
-    others = [key for key in keys if key != "resume" and not key.startswith("hydra")]
-    if "resume" in keys and others:
-        raise UsageError(f"resume= goes on with the settings that the collection has; leave out {others[0]}=.")
-
-
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     words = sys.argv[1:] if argv is None else argv
@@ -168,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
 def _main(words: list[str]) -> int:
     flags = check_flags(words)
     if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
-        _refuse_settings_beside_resume(flags.overrides)
+        refuse_settings_beside_resume(flags.overrides, "collection")
         for overrides in sweep_choices(flags.overrides) if flags.multirun else [flags.overrides]:
             folder_for(OmegaConf.to_container(composed("collect", overrides)))  # type: ignore[arg-type]
     run_hydra("collect", flags, job)

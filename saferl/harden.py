@@ -18,9 +18,10 @@ from saferl.adversaries.robust.augmentation import augmented
 from saferl.adversaries.robust.config import METHODS, HardenConfig, parse_hardening, plain
 from saferl.adversaries.robust.training import Hardening
 from saferl.adversaries.threat import Normaliser, Threat, Units
-from saferl.command_line import UsageError, guarded, single_run
+from saferl.command_line import UsageError, check_flags, guarded, single_run
 from saferl.offline_data.hdf5 import load_hdf5, save_hdf5
 from saferl.progress_bar import progress_bar
+from saferl.resuming import refuse_settings_beside_resume, saved_settings
 from saferl.training.run_evaluation import Protocol
 from saferl.training.run_folder import environment_facts, make_folder, write_atomically, write_json
 
@@ -31,17 +32,24 @@ OmegaConf.register_new_resolver(
 )
 
 
-def harden(config: HardenConfig) -> Path:
+SETTINGS = "harden.yaml"
+
+
+def harden(config: HardenConfig, folder: Path | None) -> Path:
     """Train, or make the data set; the path of what came out.
 
+    Args:
+        config: the settings.
+        folder: of a training to go on with; None: a new one.
     Raises: UsageError for what the user can mend; SystemExit(130) after Ctrl-C.
     """
     torch.set_num_threads(1)  # faster than two for networks of 64 units
     try:
         data = _augmented(config) if config.method == "augment" else None
-        folder = make_folder(config.out, config.env, f"harden-{config.method}", config.seed)
-        write_json(folder / "environment.json", environment_facts())
-        write_atomically(folder / "harden.yaml", yaml.safe_dump(plain(config), sort_keys=False).encode())
+        if folder is None:
+            folder = make_folder(config.out, config.env, f"harden-{config.method}", config.seed)
+            write_json(folder / "environment.json", environment_facts())
+            write_atomically(folder / SETTINGS, yaml.safe_dump(plain(config), sort_keys=False).encode())
         if data is not None:
             save_hdf5(data, folder / "dataset.hdf5")
             path = folder / "dataset.hdf5"
@@ -50,7 +58,8 @@ def harden(config: HardenConfig) -> Path:
         with progress_bar("start") as report:
             path = Hardening(config, Protocol().arguments(config.env), folder, report).run()
     except KeyboardInterrupt:
-        print("saferl.harden: stopped; what was trained is lost.", file=sys.stderr)
+        told = "nothing was written" if folder is None else f"resume={folder} goes on"
+        print(f"saferl.harden: stopped; {told}.", file=sys.stderr)
         raise SystemExit(130) from None
     except (ValueError, gymnasium.error.Error) as error:
         raise UsageError(str(error)) from error
@@ -81,18 +90,27 @@ def _augmented(config: HardenConfig) -> Any:
 
 def job(settings: DictConfig) -> None:
     """One training from Hydra's settings."""
-    harden(_config(settings))
+    harden(*_settings_for(settings))
 
 
-def _config(settings: DictConfig) -> HardenConfig:
+def _settings_for(settings: DictConfig) -> tuple[HardenConfig, Path | None]:
+    """The settings, and the folder if an old training goes on with its own."""
     values: Mapping[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore[assignment]
-    return parse_hardening(values)
+    if not values.get("resume"):
+        return parse_hardening(values), None
+    folder = Path(str(values["resume"]))
+    return parse_hardening(saved_settings(folder, SETTINGS, "training")), folder
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     words = sys.argv[1:] if argv is None else argv
-    return guarded("harden", lambda: single_run("harden", words, _config, job, "run one training at a time"))
+    return guarded("harden", lambda: _main(words))
+
+
+def _main(words: list[str]) -> int:
+    refuse_settings_beside_resume(check_flags(words).overrides, "training")
+    return single_run("harden", words, _settings_for, job, "run one training at a time")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,7 @@ from tests.training.small import BC, FISOR, trained
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "certify.md").read_text(encoding="utf-8")
 (FLEET,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
-COMMANDS = [
-    shlex.split(line)[2:] for line in re.findall(r"^(python -m saferl\.(?!train).*)$", GUIDE, re.MULTILINE)
-]
+COMMANDS = [shlex.split(line)[2:] for line in re.findall(r"^(python -m saferl\.(?!train).*)$", GUIDE, re.MULTILINE)]
 ROLLOUTS = [words for words in COMMANDS if not any(word.startswith("data=") for word in words)]
 RECORDED = [words for words in COMMANDS if words not in ROLLOUTS]
 SMALL = {

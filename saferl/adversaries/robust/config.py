@@ -43,6 +43,7 @@ class HardenConfig:
     attack_steps: int = 5
     attack: str = "mc"
     kappa: float = 1.0
+    stages: int = 5
     rounds: int = 4
     adversary: str = "sa_rl_cost"
     target: str | None = None
@@ -64,7 +65,7 @@ class HardenConfig:
             raise ValueError(f"eps must be > 0, in normalised units; got {self.eps}.")
         if self.norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {self.norm!r}.")
-        for key in ("steps", "envs", "attack_steps", "rounds", "copies"):
+        for key in ("steps", "envs", "attack_steps", "stages", "rounds", "copies"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} must be >= 1; got {getattr(self, key)}.")
         if not 0 <= self.ramp_start < 1:
@@ -75,13 +76,26 @@ class HardenConfig:
             raise ValueError(f"seed must be >= 0 and below 2**31 - 10**8; got {self.seed}.")
         CostLimit.parse(self.cost_limit)
         self._check_adversary()
-        in_rounds = self.method in ("atla", "rat_atla")
-        rounds, least = self.rounds if in_rounds else 1, self.ppo.rollout * self.envs
-        if in_rounds and rounds < 2:
-            raise ValueError(f"rounds must be >= 2, as the first one meets no adversary; got {rounds}.")
-        if self.method != "augment" and self.steps // rounds < least:
-            each = " for each of the rounds" if rounds > 1 else ""
-            raise ValueError(f"steps must be >= ppo.rollout * envs = {least}{each}; got {self.steps}.")
+        if self.in_rounds and self.rounds < 2:
+            raise ValueError(f"rounds must be >= 2, as the first one meets no adversary; got {self.rounds}.")
+        if self.method != "augment" and self.steps // (self.rounds if self.in_rounds else 1) < self._rollout:
+            each = " for each of the rounds" if self.in_rounds else ""
+            raise ValueError(f"steps must be >= ppo.rollout * envs = {self._rollout}{each}; got {self.steps}.")
+
+    @property
+    def in_rounds(self) -> bool:
+        """Whether agent and adversary take turns."""
+        return self.method in ("atla", "rat_atla")
+
+    @property
+    def parts(self) -> int:
+        """In how many parts the agent is trained: rounds, or stages of a rollout at least."""
+        return self.rounds if self.in_rounds else min(self.stages, self.steps // self._rollout)
+
+    @property
+    def _rollout(self) -> int:
+        """Steps of the environments in one rollout."""
+        return self.ppo.rollout * self.envs
 
     def _check_adversary(self) -> None:
         if self.method == "adversarial" and self.attack not in ("mc", "mr"):
@@ -108,7 +122,8 @@ class HardenConfig:
 
 def parse_hardening(values: Mapping[str, Any]) -> HardenConfig:
     """The settings from plain nested values. Raises: UsageError with one line that names the key."""
-    config: HardenConfig = build_nested(HardenConfig, SECTIONS, values)
+    rest = {key: value for key, value in values.items() if key != "resume"}
+    config: HardenConfig = build_nested(HardenConfig, SECTIONS, rest)
     return config
 
 

@@ -1,8 +1,11 @@
 """OnlineCritics: Q_r and Q_c of a policy that is still learning, by temporal differences on its recent true steps."""
 
 import copy
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from saferl.adversaries.critics import CriticConfig, Critics, FittedCritics, Transitions, twin_loss
@@ -10,6 +13,7 @@ from saferl.adversaries.robust.observing import TrueSteps
 from saferl.adversaries.threat import Units
 from saferl.adversaries.victim import Victim
 from saferl.nn.averaging import average_into
+from saferl.offline_data.collection.files import write_atomically
 
 RECENT = 10  # rollouts that are kept
 
@@ -50,6 +54,23 @@ class OnlineCritics:
             loss.backward()
             self._optimizer.step()
             average_into(self._target, self.network, self._config.target_rate)
+
+    def save(self, path: Path) -> None:
+        """Write both networks (safetensors); recent rollouts and Adam's moments begin anew behind ``load``."""
+        parts = {"network": self.network, "target": self._target}
+        tensors = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+        write_atomically(path, lambda temporary: save_file(tensors, temporary))
+
+    def load(self, path: Path) -> None:
+        """Take up what ``save`` wrote. Raises: ValueError naming a file that is missing, damaged or of other sizes."""
+        try:
+            tensors = load_file(path)
+            for name, part in (("network", self.network), ("target", self._target)):
+                own = {key.removeprefix(f"{name}."): tensors[key] for key in tensors if key.startswith(f"{name}.")}
+                part.load_state_dict(own)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path}: not the critics of this training ({reason}); start anew.") from error
 
     @torch.no_grad()
     def _transitions(self) -> Transitions:

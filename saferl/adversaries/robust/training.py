@@ -1,5 +1,9 @@
 """Robust training of PPO-Lagrangian: adversarial (MC, MR), SA-regularised, ATLA and RAT-ATLA.
 
+A training is made in parts (stages, or ATLA's rounds), each from the policy of the part before, with environments and a
+seed of its own. A part ends with a file that appears whole or not at all, so a training that was stopped does the part
+under way again, and ends with the policy of one that was not.
+
 Differences from the published forms: in ATLA the agent and its adversary take turns of many updates, not of one, and
 every adversary is a fresh one, as in RAT-ATLA; statistics of observations never see attacked ones.
 """
@@ -27,7 +31,8 @@ from saferl.adversaries.targets import behaviour_named
 from saferl.adversaries.threat import Threat, Units
 from saferl.adversaries.victim import Victim
 from saferl.offline_data.collection import CostLimit, PPOLagrangian
-from saferl.offline_data.collection.checkpoint import save_checkpoint
+from saferl.offline_data.collection.checkpoint import load_checkpoint, save_checkpoint
+from saferl.offline_data.collection.loop import derived_seed
 from saferl.offline_data.collection.recorder import EpisodeRecorder
 
 POLICY = "policy.safetensors"
@@ -36,20 +41,92 @@ Report = Callable[[float, str], None]  # share of the work that is done, what is
 
 
 class Hardening:
-    """One robust training.
+    """One robust training, or the rest of one.
 
     Args:
         config: the settings; any method but augment.
         env_kwargs: arguments of the environment.
-        folder: for the policy, and for adversaries of the rounds.
+        folder: for the policy, and for what the parts leave; what is there already is not made again.
         report: is told how far it is.
+    Attributes:
+        part: the last one that was made here.
     """
 
     def __init__(self, config: HardenConfig, env_kwargs: dict[str, Any], folder: Path, report: Report) -> None:
         self.config, self.folder, self._report, self._env_kwargs = config, folder, report, env_kwargs
-        set_random_seed(config.seed)
+        self.part: Part | None = None
+
+    def run(self) -> Path:
+        """Train; the path of the policy, which ``saferl.attack`` takes as victim=.
+
+        Raises: ValueError naming a file of an earlier part that is damaged.
+        """
+        for index in range(self.config.parts):
+            if not self._path(index).exists():
+                attack = self._adversary(index - 1) if self.config.in_rounds and index > 0 else None
+                self.part = Part(self.config, self._env_kwargs, index, self._report)
+                self.part.train(self.folder, self._path(index), self._path(index - 1), attack)
+        return self._path(self.config.parts - 1)
+
+    def _path(self, index: int) -> Path:
+        """Of the policy behind a part."""
+        if index == self.config.parts - 1:
+            return self.folder / POLICY
+        return self.folder / f"{'round' if self.config.in_rounds else 'stage'}{index}.safetensors"
+
+    def _adversary(self, turn: int) -> "Loaded":
+        """A fresh adversary of the agent as it is behind a round, trained unless it is there."""
+        config = self.config
+        victim, _ = load_victim(str(self._path(turn)), config.env, env_kwargs=self._env_kwargs)
+        assert victim.normaliser is not None
+        raw, seed = Threat(Units(victim.normaliser), config.eps, config.norm), config.seed + 1_000_000 * (turn + 1)
+        if config.method == "rat_atla":
+            return self._rat(victim, raw, turn, seed)
+        name, file = config.adversary, self.folder / f"adversary{turn}.zip"
+        if not file.exists():
+            goal = ADVERSARIES[name].goal
+            assert goal is not None
+            gain = behaviour_named(config.target, name).score if goal == "target" else goal
+            turn_of = make_turn(name, raw, Means(victim=victim))
+            envs = AdversaryEnvs(config.env, self._env_kwargs, victim, raw, turn_of, gain, config.learned.envs, seed)
+            try:
+                train_adversary(envs, config.learned, file, seed, lambda share: self._told(turn, share))
+            finally:
+                envs.close()
+        return lambda plain, agent: load_adversary(file, plain, make_turn(name, plain, Means(victim=agent)))
+
+    def _rat(self, victim: Victim, raw: Threat, turn: int, seed: int) -> "Loaded":
+        config = self.config
+        file = self.folder / f"adversary{turn}{'.safetensors' if config.rat.intention else '.zip'}"
+        if not file.exists():
+            behaviour = behaviour_named(config.target, "rat")
+            place = Place(config.env, self._env_kwargs, victim, raw, Autograd(victim, raw), behaviour)
+            rat = RAT(place, config.rat, seed)
+            rat.train(lambda share: self._told(turn, share))
+            rat.save(file)
+        return lambda plain, _: load_rat(file, plain, config.rat)
+
+    def _told(self, turn: int, share: float) -> None:
+        self._report((turn + 1) / self.config.rounds, f"adversary of round {turn + 1}, {100 * share:.0f} %")
+
+
+Loaded = Callable[[Threat, Victim], Attack]  # an adversary, given the ball in normalised units and the agent
+
+
+class Part:
+    """One part of a training: an agent among its environments.
+
+    Args:
+        config, env_kwargs, report: as of ``Hardening``.
+        index: which part.
+    """
+
+    def __init__(self, config: HardenConfig, env_kwargs: dict[str, Any], index: int, report: Report) -> None:
+        self.config, self._index, self._report = config, index, report
+        seed = derived_seed(config.seed, "part", index) if index > 0 else config.seed
+        set_random_seed(seed)
         recorder = EpisodeRecorder(DummyVecEnv([lambda: saferl.envs.make(config.env, **env_kwargs)] * config.envs))
-        recorder.seed(config.seed)
+        recorder.seed(seed)
         self._recorder, self.normaliser = recorder, VecNormalize(recorder, gamma=config.ppo.gamma)
         obs_dim, act_dim = recorder.observation_space.shape[0], recorder.action_space.shape[0]  # type: ignore[index]
         self.threat = normalised_threat(obs_dim, 0.0, config.norm)
@@ -61,10 +138,10 @@ class Hardening:
             assert isinstance(self.model.policy, SmoothPolicy)
             self.model.policy.regularise(
                 normalised_threat(obs_dim, 0.0, config.norm), act_dim, config.kappa, config.ppo.entropy,
-                config.attack_steps, config.seed,
+                config.attack_steps, seed,
             )  # fmt: skip
         if config.method == "adversarial":
-            self._critics = OnlineCritics(Units(self.threat.units.normaliser), self.victim, config.critics, config.seed)
+            self._critics = OnlineCritics(Units(self.threat.units.normaliser), self.victim, config.critics, seed)
             objective = OBJECTIVES[config.attack](self._critics.critics())
             ascent = Ascent(Autograd(self.victim, self.threat), self.threat, AscentConfig(steps=config.attack_steps))
             self.envs.attack = GradientAttack(self.victim, self.threat, ascent, objective)
@@ -75,74 +152,54 @@ class Hardening:
         own = {"policy": SmoothPolicy, "ent_coef": 1.0} if config.method == "sa" else {}  # it weighs its entropy itself
         return PPOLagrangian.of(self.envs, config.ppo, config.pid, limit, config.steps, **own)
 
-    def run(self) -> Path:
-        """Train; the path of the policy, which ``saferl.attack`` takes as victim=."""
-        config = self.config
+    def train(self, folder: Path, path: Path, before: Path, adversary: Loaded | None) -> None:
+        """Do the part's share of the steps.
+
+        Args:
+            folder: of the training.
+            path: for the policy, which is written last.
+            before: the policy of the part before, if there is one.
+            adversary: what attacks the agent's observations in this round; None: nothing, or the method's own.
+        """
         try:
-            if config.method not in ("atla", "rat_atla"):
-                self.model.learn(config.steps)
-                return self._saved(POLICY)
-            for turn in range(config.rounds):
-                self.model.learn(config.steps // config.rounds, reset_num_timesteps=turn == 0)
-                path = self._saved(POLICY if turn == config.rounds - 1 else f"round{turn}.safetensors")
-                if turn < config.rounds - 1:
-                    self.envs.attack, self.threat.eps = self._adversary(path, turn), config.eps
-            return path
+            if self._index > 0:
+                load_checkpoint(self.model, self.normaliser, before)
+                if self._critics is not None:
+                    self._critics.load(_critics_of(before))
+            if adversary is not None:
+                self.threat.eps = self.config.eps  # first: SA-RL's turn reads it once
+                self.envs.attack = adversary(self.threat, self.victim)
+            self._set_radius()
+            self.model.learn(self.config.steps // self.config.parts, reset_num_timesteps=self._index == 0)
+            if self._critics is not None and path.name != POLICY:
+                self._critics.save(_critics_of(path))
+            save_checkpoint(self.model, self.normaliser, path, {"method": self.config.method, "eps": self.config.eps})
         finally:
             self.envs.close()
 
-    def _after_rollout(self) -> None:
-        """Behind each rollout, before its update: radius and critics of the next one."""
-        config, done = self.config, self.model.num_timesteps
-        steps = self.envs.take()
-        self._recorder.take()
-        if self._critics is not None:
-            self._critics.update(steps)
-        radius = ramp(config.eps, done, config.ramp_start * config.steps, config.steps)
+    def _set_radius(self) -> None:
+        """The radius at this point of the training, where it grows."""
+        config = self.config
+        radius = ramp(config.eps, self.model.num_timesteps, config.ramp_start * config.steps, config.steps)
         if config.method == "adversarial":
             self.threat.eps = radius
         elif config.method == "sa":
             ascent = self.model.policy.ascent
             assert isinstance(ascent, Ascent)
             ascent.threat.eps = radius
+
+    def _after_rollout(self) -> None:
+        """Behind each rollout, before its update: radius and critics of the next one."""
+        steps = self.envs.take()
+        self._recorder.take()
+        if self._critics is not None:
+            self._critics.update(steps)
+        self._set_radius()
         cost = sum(self.model.finished) / max(len(self.model.finished), 1)
-        self._report(min(1.0, done / config.steps), f"agent, eps {self.threat.eps:.3g}, cost {cost:.3g}")
+        share = min(1.0, self.model.num_timesteps / self.config.steps)
+        self._report(share, f"agent, eps {self.threat.eps:.3g}, cost {cost:.3g}")
 
-    def _saved(self, name: str) -> Path:
-        path = self.folder / name
-        save_checkpoint(self.model, self.normaliser, path, {"method": self.config.method, "eps": self.config.eps})
-        return path
 
-    def _adversary(self, path: Path, turn: int) -> Attack:
-        """A fresh adversary of the agent as it is now, for observations that are normalised already."""
-        config = self.config
-        victim, _ = load_victim(str(path), config.env, env_kwargs=self._env_kwargs)
-        assert victim.normaliser is not None
-        raw, seed = Threat(Units(victim.normaliser), config.eps, config.norm), config.seed + 1_000_000 * (turn + 1)
-        plain = normalised_threat(raw.units.obs_dim, config.eps, config.norm)
-        if config.method == "rat_atla":
-            return self._rat(victim, raw, plain, turn, seed)
-        name, file = config.adversary, self.folder / f"adversary{turn}.zip"
-        goal = ADVERSARIES[name].goal
-        assert goal is not None
-        gain = behaviour_named(config.target, name).score if goal == "target" else goal
-        turn_of = make_turn(name, raw, Means(victim=victim))
-        envs = AdversaryEnvs(config.env, self._env_kwargs, victim, raw, turn_of, gain, config.learned.envs, seed)
-        try:
-            train_adversary(envs, config.learned, file, seed, lambda share: self._told(turn, share))
-        finally:
-            envs.close()
-        return load_adversary(file, plain, make_turn(name, plain, Means(victim=self.victim)))
-
-    def _rat(self, victim: Victim, raw: Threat, plain: Threat, turn: int, seed: int) -> Attack:
-        config = self.config
-        behaviour = behaviour_named(config.target, "rat")
-        place = Place(config.env, self._env_kwargs, victim, raw, Autograd(victim, raw), behaviour)
-        rat = RAT(place, config.rat, seed)
-        rat.train(lambda share: self._told(turn, share))
-        file = self.folder / f"adversary{turn}{'.safetensors' if config.rat.intention else '.zip'}"
-        rat.save(file)
-        return load_rat(file, plain, config.rat)
-
-    def _told(self, turn: int, share: float) -> None:
-        self._report((turn + 1) / self.config.rounds, f"adversary of round {turn + 1}, {100 * share:.0f} %")
+def _critics_of(policy: Path) -> Path:
+    """Where the online critics behind a part lie, beside its policy."""
+    return policy.with_name(f"critics-{policy.name}")

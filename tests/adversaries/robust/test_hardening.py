@@ -36,59 +36,118 @@ SMALL = [
 BASE = OmegaConf.to_container(composed("harden", SMALL))
 
 
+FEASIBLE = {"start": "feasible"}
+
+
 def settings(**values):
     return parse_hardening({**BASE, **values})
 
 
+def nobody(share, doing):
+    pass
+
+
+METHODS_IN_PARTS = [
+    {"method": "none"},
+    {"method": "adversarial", "attack": "mr"},
+    {"method": "sa"},
+    {"method": "atla", "adversary": "pa_ad_cost"},
+    {"method": "rat_atla", "target": "stays"},
+]
+
+
+@pytest.mark.parametrize("values", METHODS_IN_PARTS, ids=lambda values: values["method"])
+def test_a_training_that_was_stopped_ends_with_the_same_bytes(values, tmp_path):
+    config = settings(**values, stages=3, rounds=3, steps=240, ramp_start=0.0)
+    assert config.parts == 3
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    path = Hardening(config, FEASIBLE, whole, nobody).run()
+    shares = []
+
+    def stop(share, doing):
+        shares.append(share)
+        if share > 0.8:  # in the last of three parts
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Hardening(config, FEASIBLE, cut, stop).run()
+    done = {each.name: each.stat().st_mtime_ns for each in cut.iterdir()}
+    assert path.name not in done
+    torch.rand(5)  # whatever else the process draws
+    again = Hardening(config, FEASIBLE, cut, nobody).run()
+    for name, written in done.items():
+        assert (cut / name).stat().st_mtime_ns == written  # not made again
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_training_in_one_stage_is_undivided_and_stages_are_rollouts_at_least():
+    assert settings(stages=1).parts == 1
+    assert settings(stages=9).parts == 4  # 160 steps, 40 a rollout
+
+
+@pytest.mark.parametrize("name", ["stage0.safetensors", "critics-stage0.safetensors"])
+def test_a_damaged_part_is_named(name, tmp_path):
+    config = settings(method="adversarial", stages=2)
+    Hardening(config, FEASIBLE, tmp_path, nobody).run()
+    (tmp_path / "policy.safetensors").unlink()
+    (tmp_path / name).write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=name):
+        Hardening(config, FEASIBLE, tmp_path, nobody).run()
+
+
 @pytest.mark.parametrize("word", ["adversarial", "sa"])
 def test_the_radius_grows_during_the_training_and_the_policy_is_a_victim(word, tmp_path):
-    config = settings(method=word, attack="mr")
-    hardening, told = Hardening(config, {"start": "feasible"}, tmp_path, lambda share, _: None), []
-    hardening._report = lambda share, doing: told.append(share)
-    path = hardening.run()
+    told = []
+    hardening = Hardening(settings(method=word, attack="mr"), FEASIBLE, tmp_path, lambda share, _: told.append(share))
+    path, part = hardening.run(), hardening.part
     assert told == [0.25, 0.5, 0.75, 1.0]
-    ball = hardening.threat if word == "adversarial" else hardening.model.policy.ascent.threat
+    ball = part.threat if word == "adversarial" else part.model.policy.ascent.threat
     assert ball.eps == pytest.approx(ramp(0.2, 160, 40, 160))
     if word == "sa":
-        assert hardening.threat.eps == 0  # it learns from true observations
+        assert part.threat.eps == 0  # it learns from true observations
     victim, _ = load_victim(str(path), "point_robot")
-    rows = hardening.normaliser.venv.venv.reset()
-    expected = hardening.model.policy.predict(hardening.normaliser.normalize_obs(rows), deterministic=True)[0]
+    rows = part.normaliser.venv.venv.reset()
+    expected = part.model.policy.predict(part.normaliser.normalize_obs(rows), deterministic=True)[0]
     np.testing.assert_allclose(victim.policy.act(rows), np.clip(expected, -1, 1), atol=1e-5)
 
 
 def test_without_a_defence_the_training_is_that_of_a_penalty_of_weight_0(tmp_path):
     weights = []
     for word in ("none", "sa"):
-        hardening = Hardening(settings(method=word, kappa=0.0), {"start": "feasible"}, tmp_path, lambda share, _: None)
+        (tmp_path / word).mkdir()
+        hardening = Hardening(settings(method=word, kappa=0.0), FEASIBLE, tmp_path / word, nobody)
         hardening.run()
-        weights.append(hardening.model.policy.state_dict())
-    assert hardening.model.policy.ascent.threat.eps > 0  # the penalty was there
+        weights.append(hardening.part.model.policy.state_dict())
+    assert hardening.part.model.policy.ascent.threat.eps > 0  # the penalty was there
     for name, plain in weights[0].items():
         np.testing.assert_array_equal(plain, weights[1][name], err_msg=name)
 
 
 def test_in_atla_the_adversary_of_a_round_attacks_what_the_agent_sees_in_the_next(tmp_path):
     config = settings(method="atla", adversary="sa_rl_cost")
-    hardening = Hardening(config, {"start": "feasible"}, tmp_path, lambda share, doing: None)
+    hardening = Hardening(config, FEASIBLE, tmp_path, nobody)
     hardening.run()
-    assert hardening.threat.eps == 0.2
+    assert hardening.part.threat.eps == 0.2
     victim, _ = load_victim(str(tmp_path / "round0.safetensors"), "point_robot")
     raw = Threat(Units(victim.normaliser), 0.2)
     attack = load_adversary(tmp_path / "adversary0.zip", raw, Shift(raw))
     rows = (victim.normaliser.mean + victim.normaliser.scale * observations(5, 11)).astype(np.float32)
     normalised = raw.units.features(raw.units.mean.new_tensor(rows)).numpy()
-    np.testing.assert_allclose(hardening.envs.attack.perturbations(normalised), attack.perturbations(rows), atol=1e-5)
+    np.testing.assert_allclose(
+        hardening.part.envs.attack.perturbations(normalised), attack.perturbations(rows), atol=1e-5
+    )
     assert np.abs(attack.perturbations(rows)).max() > 0
 
 
 def test_rat_can_be_the_adversary_of_the_rounds(tmp_path):
     config = settings(method="rat_atla", target="stays")
-    hardening = Hardening(config, {"start": "feasible"}, tmp_path, lambda share, doing: None)
+    hardening = Hardening(config, FEASIBLE, tmp_path, nobody)
     hardening.run()
     names = {path.name for path in tmp_path.iterdir()}
     assert {"round0.safetensors", "adversary0.safetensors", "policy.safetensors"} <= names
-    deltas = hardening.envs.attack.perturbations(observations(5, 11))
+    deltas = hardening.part.envs.attack.perturbations(observations(5, 11))
     assert 0 < np.abs(deltas).max() <= 0.2 + 1e-6
 
 
@@ -147,6 +206,15 @@ def test_the_command_trains_and_augments(tmp_path, capsys):
     assert main([*SMALL, "method=sa", f"out={tmp_path / 'a'}"]) == 0
     (policy,) = (tmp_path / "a").rglob("policy.safetensors")
     assert f"saferl.attack victim={policy} env=point_robot" in capsys.readouterr().out
+    before = policy.read_bytes()
+    policy.unlink()
+    assert main([f"resume={policy.parent}"]) == 0  # its last part
+    assert policy.read_bytes() == before
+    capsys.readouterr()
+    assert main([f"resume={policy.parent}", "steps=10"]) == 2
+    assert "leave out steps=" in capsys.readouterr().err
+    assert main([f"resume={tmp_path}"]) == 2
+    assert "no training there" in capsys.readouterr().err
     data = toy(lengths=(5, 3), obs_dim=11, act_dim=2)
     save_hdf5(data, tmp_path / "data.hdf5")
     words = [*SMALL, "method=augment", "adversary=mad", f"victim={policy}", f"data={tmp_path / 'data.hdf5'}"]
