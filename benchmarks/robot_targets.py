@@ -54,8 +54,8 @@ class Robot:
 KEPT_POLICY = KEPT / "limit4-stage3.safetensors"
 ROBOTS = {
     "cheetah": Robot("SafetyHalfCheetahVelocity-v1", 250),
-    "hopper": Robot("SafetyHopperVelocity-v1", 250, ("steps=300000", "cost_limit=25")),
-    "goal": Robot("SafetyPointGoal1-v0", 250, ("steps=500000", "cost_limit=25")),
+    "hopper": Robot("SafetyHopperVelocity-v1", 250, ("steps=1000000", "cost_limit=[300,25]", "ppo.log_std=-1")),
+    "goal": Robot("SafetyPointGoal1-v0", 250, ("steps=1200000", "cost_limit=[100,25]")),
     "circle": Robot("SafetyPointCircle1-v0", 250, ("steps=300000", "cost_limit=[300,0]")),
     "robot": Robot("point_robot", 200, ("steps=60000", "cost_limit=[20,0]")),
 }

@@ -1,8 +1,7 @@
 """python -m saferl.attack: what observation attacks do to a policy, on the same starts; --help is the manual."""
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,19 @@ import gymnasium
 import numpy as np
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from saferl.adversaries.catalogue import ADVERSARIES
 from saferl.adversaries.config import AttackConfig, parse_attack, plain
 from saferl.adversaries.figures import eps_curves, film_strips, robot_paths, speed_curves, strongest
 from saferl.adversaries.loading import load_victim
 from saferl.adversaries.report import attack_tables, findings, report_text
-from saferl.adversaries.runner import Comparison, Report
+from saferl.adversaries.runner import Comparison
 from saferl.adversaries.targets import TARGETS, target_named
 from saferl.adversaries.victim import Victim
 from saferl.command_line import UsageError, check_flags, composed, guarded, run_hydra
 from saferl.envs import full_id
 from saferl.evaluation.report import Facts, show
+from saferl.progress_bar import progress_bar
 from saferl.resuming import refuse_settings_beside_resume, saved_settings
 from saferl.training.config import device_named
 from saferl.training.run_folder import environment_facts, make_folder, write_atomically, write_json
@@ -74,7 +72,7 @@ def attack(config: AttackConfig, folder: Path | None) -> None:
     kind = "gradients known" if victim.white_box else "a black box: slopes are estimated from its answers"
     print(f"{victim.name} on {env_id}: {kind}; folder {folder}", flush=True)
     try:
-        with _progress() as report:
+        with progress_bar("start", lines=True) as report:
             comparison = Comparison(config, victim, env_id, folder, report)
             results = comparison.run()
     except KeyboardInterrupt:
@@ -129,32 +127,6 @@ def _short(victim: str) -> str:
         return victim.rpartition(":")[2]
     path = Path(victim)
     return path.stem if path.suffix else path.resolve().parent.name
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    """A bar with the time left on a terminal; elsewhere a line for each new piece of work."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    last = ""
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("start", total=1.0)
-
-        def report(share: float, doing: str) -> None:
-            nonlocal last
-            bar.update(task, completed=share, description=doing)
-            if not console.is_terminal and doing != last:
-                print(f"{share:6.1%} {doing}", file=sys.stderr, flush=True)
-            last = doing
-
-        yield report
 
 
 def settings_for(values: Mapping[str, Any]) -> tuple[AttackConfig, Path | None]:

@@ -55,7 +55,7 @@ def harden(config: HardenConfig, folder: Path | None) -> Path:
             path = folder / "dataset.hdf5"
             print(f"{path}: {data.n_episodes} episodes, {config.copies} of {config.copies + 1} parts attacked")
             return path
-        with progress_bar("start") as report:
+        with progress_bar("start", lines=True) as report:
             path = Hardening(config, Protocol().arguments(config.env), folder, report).run()
     except KeyboardInterrupt:
         told = "nothing was written" if folder is None else f"resume={folder} goes on"

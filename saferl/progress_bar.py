@@ -1,5 +1,6 @@
 """A bar for work whose share is known, with the time left."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,11 +11,12 @@ Report = Callable[[float, str], None]  # share of the work that is done, what is
 
 
 @contextmanager
-def progress_bar(doing: str) -> Iterator[Report]:
-    """A bar on standard error where that is a terminal, nothing elsewhere.
+def progress_bar(doing: str, lines: bool = False) -> Iterator[Report]:
+    """A bar on standard error where that is a terminal.
 
     Args:
         doing: shown until the first report.
+        lines: for long work: where it is no terminal, a line for each percent. False: nothing there.
     """
     console = Console(stderr=True)
     columns = (
@@ -27,4 +29,13 @@ def progress_bar(doing: str) -> Iterator[Report]:
     )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         job = bar.add_task(doing, total=1.0)
-        yield lambda share, what: bar.update(job, completed=share, description=what)
+        told = -1
+
+        def report(share: float, what: str) -> None:
+            nonlocal told
+            bar.update(job, completed=share, description=what)
+            if lines and not console.is_terminal and int(100 * share) > told:
+                told = int(100 * share)
+                print(f"{share:4.0%} {what}", file=sys.stderr, flush=True)
+
+        yield report

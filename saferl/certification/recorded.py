@@ -2,7 +2,6 @@
 
 import dataclasses
 import secrets
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -251,17 +250,10 @@ def _unfinished(half: Half) -> list[str]:
 
 
 def _trained_on(subject: Subject, candidate: OfflineDataset) -> bool:
-    """Whether every episode that a run was trained on is of the candidate half, as far as returns and costs tell.
-
-    Where many episodes have the same ones, it is their number and, without a filter, their order that tell.
-    """
+    """Whether a run was trained on the candidate half, bit for bit, or on what filters left of it."""
     assert subject.run is not None
-    data = read_json(subject.run.data)
-    trained = list(zip(data["returns"], data["costs"]))
-    known = [(round(float(gain), 6), round(float(cost), 6)) for gain, cost in zip(*candidate.episode_returns())]
-    if subject.run.settings().get("data", {}).get("filters"):  # they leave episodes out, in an order of their own
-        return not Counter(trained) - Counter(known)
-    return trained == known
+    trained = read_json(subject.run.data)["metadata"].get("sha256")
+    return bool(trained == candidate.sha256())
 
 
 def _check(constraint: Constraint, clip: float, half: Half, step_cost: float, faults: Sequence[str]) -> Check:

@@ -1,5 +1,6 @@
 """OfflineDataset: recorded transitions, checked once, with the episodes they form."""
 
+import hashlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,6 +90,14 @@ class OfflineDataset:
         """The arrays by name, ``margins`` only where there are some."""
         named = {key: getattr(self, key) for key in MATRIX_KEYS + VECTOR_KEYS + FLAG_KEYS}
         return {key: array for key, array in named.items() if array is not None}
+
+    def sha256(self) -> str:
+        """SHA-256 of everything recorded: the arrays' names, shapes and bytes."""
+        digest = hashlib.sha256()
+        for key, array in self.arrays().items():
+            digest.update(f"{key}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
 
     @cached_property
     def episode_ends(self) -> NDArray[np.int64]:

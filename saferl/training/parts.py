@@ -41,6 +41,7 @@ def make_parts(config: TrainConfig, load: Callable[[str, str | None], OfflineDat
     try:
         env = environment(config)
         dataset = load(saferl.envs.full_id(config.env), config.data.path)
+        dataset = replace(dataset, metadata={**dataset.metadata, "sha256": dataset.sha256()})  # before any filter
         dataset = filtered(dataset, config.data.filters, config.data.filter_seed, config.env)
         if env is None:  # only for DSRL's tasks, whose action boxes are all [-1, 1]; load_dataset checked the sizes
             low, high = np.full(dataset.act_dim, -1.0, np.float32), np.full(dataset.act_dim, 1.0, np.float32)

@@ -120,10 +120,9 @@ def test_the_guides_example_runs(tmp_path, monkeypatch):
 def test_a_training_takes_filters_by_name(tmp_path):
     run = trained(tmp_path, "steps=2", "data.filters={noise:0.05,inpaint:[[0,0,0.5,1]]}", "data.filter_seed=7")
     facts = json.loads((run / "data.json").read_text())
-    expected = filtered(
-        load_hdf5(tmp_path / "small.hdf5"), {"noise": 0.05, "inpaint": [[0, 0, 0.5, 1]]}, 7, "point_robot"
-    )
-    assert facts["metadata"] == expected.metadata
+    data = load_hdf5(tmp_path / "small.hdf5")
+    expected = filtered(data, {"noise": 0.05, "inpaint": [[0, 0, 0.5, 1]]}, 7, "point_robot")
+    assert facts["metadata"] == {**expected.metadata, "sha256": data.sha256()}
     assert (facts["episodes"], facts["transitions"]) == (expected.n_episodes, len(expected))
     assert "noise(scale=0.05, one_std=False, seed=7)" in facts["metadata"]["filters"]
 
