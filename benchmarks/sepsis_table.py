@@ -1,8 +1,10 @@
-"""Every offline agent on ICU-Sepsis, with and without a guardian, beside clinicians, chance and the exact optimum.
+"""Every offline agent on ICU-Sepsis, with and without guardians, beside clinicians, chance and the exact optimum.
 
 Networks of 64 units, batches of 256 and 500 updates (OGSRL: 30 policy iterations), three limits on the steps with a
 SOFA score of 10 or more, three seeds. Policies without a memory are evaluated exactly, the others in 1,000 episodes
-(marked ~). What is done lies in results/sepsis_table; the command goes on where it was stopped.
+(marked ~). "guarded" rows are trained with a guardian; "fallback" rows are the policies without one, where at run time
+an action that is hardly ever recorded in its state is replaced by the one that is recorded there most often. What is
+done lies in results/sepsis_table; the command goes on where it was stopped.
 
     python -m benchmarks.sepsis_table [agents=[bc,ogsrl]] [seeds=3] [show=true]     show: the table of what is there
 """
@@ -22,15 +24,18 @@ from omegaconf import OmegaConf
 
 from benchmarks.small_table import taken
 from saferl.agents import AGENTS as CLASSES
-from saferl.agents import Agent
 from saferl.command_line import composed
 from saferl.envs.icu_sepsis import finite_model, optimum
+from saferl.envs.icu_sepsis.environment import action_indices
+from saferl.envs.icu_sepsis.model import ACTIONS, LEVELS, STATES
 from saferl.evaluation.rollout import episode_seeds, rollout
 from saferl.evaluation.scores import cost_limits
 from saferl.evaluation.sepsis import exact_report, policy_table
+from saferl.guardians import GuardianConfig, fit_guardian
+from saferl.guardians.acting import GuardedPolicy
 from saferl.offline_data import OfflineDataset
 from saferl.offline_data.icu_sepsis import generate
-from saferl.policy import FeedbackPolicy
+from saferl.policy import FeedbackPolicy, Policy
 from saferl.training.checkpoint import checkpoints, load_checkpoint
 from saferl.training.config import parse_training
 from saferl.training.loop import run_updates
@@ -109,9 +114,14 @@ class Training:
         return RunFolder(OUT / name / f"limit{'-none' if self.limit is None else f'{self.limit:g}'}-seed{self.seed}")
 
     @property
-    def results(self) -> Path:
-        """Its evaluations, by limit."""
-        return self.run.path / "exact.json"
+    def results(self) -> list[Path]:
+        """Its evaluations, by limit: of the policy as it is, and, if trained without a guardian, with a fallback."""
+        return [self.run.path / name for name in ("exact.json", "fallback.json")][: 1 if self.guarded else 2]
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a guardian is part of the training."""
+        return ROWS[self.row][1].get("guardian") is not None
 
 
 def trainings(rows: list[str], seeds: int) -> Iterator[Training]:
@@ -145,12 +155,16 @@ def train(training: Training) -> None:
     saved = checkpoints(run.checkpoints)
     run_updates(agent, sampler, config, run, load_checkpoint(saved[-1], agent, sampler) if saved else 0)
     told = LIMITS if training.limit is None else (training.limit,)
-    report, results = None, {}
-    for limit in told:
-        if report is None or agent.config.limit_use == "acting":  # elsewhere the policy is the same at each limit
-            report = evaluated(agent, limit, low, high)
-        results[f"{limit:g}"] = report
-    write_json(training.results, {"cpu_s": time.process_time() - started, "limits": results})
+    for path in training.results:
+        report, results = None, {}
+        for limit in told:
+            if report is None or agent.config.limit_use == "acting":  # elsewhere the policy is the same at each limit
+                policy = agent.policy(low, high, limit if agent.config.limit_use == "acting" else None)
+                if path.name == "fallback.json":
+                    policy = GuardedPolicy(policy, support(), support())
+                report = evaluated(policy)
+            results[f"{limit:g}"] = report
+        write_json(path, {"cpu_s": time.process_time() - started, "limits": results})
 
 
 @lru_cache(maxsize=1)
@@ -159,10 +173,44 @@ def recorded() -> OfflineDataset:
     return generate(DATA_EPISODES)
 
 
-def evaluated(agent: Agent, limit: float, low: Any, high: Any) -> dict[str, Any]:
-    """Report of the agent's policy at a limit."""
+class Support:
+    """What is recorded in each state: pairs, by a guardian of counts, and the action that is recorded most often."""
+
+    def __init__(self, data: OfflineDataset) -> None:
+        self._known = {row.tobytes(): state for state, row in enumerate(finite_model().observations)}
+        states, actions = self._states(data.observations), action_indices(data.actions)
+        episodes = np.repeat(np.arange(data.n_episodes), data.episode_lengths)
+        self.guardian = fit_guardian(states, actions[:, None], GuardianConfig(kind="counts"), episodes=episodes)
+        counts = np.zeros((STATES, ACTIONS), np.int64)
+        np.add.at(counts, (states[:, 0], actions), 1)
+        levels = np.stack(np.divmod(counts.argmax(1), LEVELS), axis=1)
+        self._usual = ((levels + 0.5) / LEVELS * 2 - 1).astype(np.float32)  # (716, 2)
+
+    def _states(self, observations: np.ndarray) -> np.ndarray:
+        """(N, 1) numbers of the states."""
+        return np.array([[self._known[row.tobytes()]] for row in observations])
+
+    def supported(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """(N,) as a guardian."""
+        return self.guardian.supported(self._states(observations), action_indices(actions)[:, None])
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """(N, 2) as a policy."""
+        return self._usual[self._states(observations)[:, 0]]
+
+    def reset(self, mask: np.ndarray | None = None, seed: int | None = None) -> None:
+        """Nothing to forget."""
+
+
+@lru_cache(maxsize=1)
+def support() -> Any:
+    """That of all trainings, a guardian and a policy as ``GuardedPolicy`` asks them."""
+    return Support(recorded())
+
+
+def evaluated(policy: Policy) -> dict[str, Any]:
+    """Report of a policy."""
     model = finite_model()
-    policy = agent.policy(low, high, limit if agent.config.limit_use == "acting" else None)
     if not isinstance(policy, FeedbackPolicy):
         return {**exact_report(model, policy_table(model, policy))._asdict(), "exact": True}
     episodes = rollout(policy, "icu_sepsis", episode_seeds(0, EPISODES))
@@ -175,9 +223,10 @@ def table(rows: list[str], seeds: int) -> str:
     """Markdown of what is there: means over seeds; bold: the best survival of the agents within a limit."""
     found: dict[str, dict[float, list[dict[str, Any]]]] = {}
     for each in trainings(rows, seeds):
-        if each.results.exists():
-            for limit, report in json.loads(each.results.read_text())["limits"].items():
-                found.setdefault(each.row, {}).setdefault(float(limit), []).append(report)
+        for path, row in zip(each.results, (each.row, f"{each.row}, fallback")):
+            if path.exists():
+                for limit, report in json.loads(path.read_text())["limits"].items():
+                    found.setdefault(row, {}).setdefault(float(limit), []).append(report)
     means = {row: {limit: _mean(reports) for limit, reports in by.items()} for row, by in found.items()}
     best = {
         limit: max(
@@ -243,9 +292,9 @@ def main(words: list[str]) -> int:
     if options.get("show") != "true":
         torch.set_num_threads(1)
         for each in trainings(rows, seeds):
-            if not each.results.exists():
+            if not all(path.exists() for path in each.results):
                 train(each)
-                print(f"{each.row}, limit {each.limit}, seed {each.seed}: {each.results}", file=sys.stderr, flush=True)
+                print(f"{each.row}, limit {each.limit}, seed {each.seed}: {each.run.path}", file=sys.stderr, flush=True)
     print(table(rows, seeds))
     return 0
 

@@ -30,32 +30,49 @@ ROWS = 1 << 14  # pairs that are asked about at a time; a data set may have mill
 
 
 @dataclass(frozen=True, kw_only=True)
-class CriticConfig:
-    """How critics are fitted."""
+class OnlineCriticConfig:
+    """How the critics of a policy that is learning follow it."""
+
+    updates: int = 100  # behind each rollout
+    batch: int = 256
+    hidden: int = 64
+    lr: float = 1e-3
+    discount: float = 0.99
+    target_rate: float = 0.05  # of the target copies
+
+    def __post_init__(self) -> None:
+        for key in ("updates", "batch", "hidden"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"critics.{key} must be >= 1; got {getattr(self, key)}.")
+        for key in ("lr", "target_rate"):
+            if not 0 < getattr(self, key) < float("inf"):
+                raise ValueError(f"critics.{key} must be > 0; got {getattr(self, key)}.")
+        if not 0 <= self.discount < 1:
+            raise ValueError(f"critics.discount must be in [0, 1); got {self.discount}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticConfig(OnlineCriticConfig):
+    """How critics of a policy that stands still are fitted; the target copies therefore follow fast."""
 
     source: str = "auto"  # auto: the victim's own Q_r and Q_c where it brings them; fit: always fitted
     episodes: int | None = None  # rolled out with noise; None: about 10,000 steps, in 20 to 200 episodes
     noise: float = 0.3  # mean of the noise's standard deviation, in [-1, 1] units; see NoisyPolicy
     updates: int = 2_000
-    batch: int = 256
     hidden: int = 128
     lr: float = 3e-4
-    discount: float = 0.99
-    target_rate: float = 0.05  # of the target copies: high, since the policy that is valued stands still
     robust_radius: float = 0.2  # robust Sarsa: change of the action, in [-1, 1] units, that Q should not notice
     robust_weight: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.source not in ("auto", "fit"):
             raise ValueError(f"critics.source must be auto or fit; got {self.source!r}.")
-        for key in ("episodes", "updates", "batch", "hidden"):
-            if getattr(self, key) is not None and getattr(self, key) < 1:
-                raise ValueError(f"critics.{key} must be >= 1; got {getattr(self, key)}.")
-        for key in ("noise", "lr", "target_rate", "robust_radius"):
+        if self.episodes is not None and self.episodes < 1:
+            raise ValueError(f"critics.episodes must be >= 1; got {self.episodes}.")
+        for key in ("noise", "robust_radius"):
             if not 0 < getattr(self, key) < float("inf"):
                 raise ValueError(f"critics.{key} must be > 0; got {getattr(self, key)}.")
-        if not 0 <= self.discount < 1:
-            raise ValueError(f"critics.discount must be in [0, 1); got {self.discount}.")
         if not self.robust_weight >= 0:
             raise ValueError(f"critics.robust_weight must be >= 0; got {self.robust_weight}.")
 
@@ -250,7 +267,7 @@ def twin_loss(
     data: Transitions,
     gains: Tensor,
     rows: Tensor,
-    config: CriticConfig,
+    config: OnlineCriticConfig,
 ) -> Tensor:
     """Mean squared errors () of the twins and of V on the steps ``rows`` (B,); ``gains`` (2, N) are in their units."""
     states = data.observations[rows]

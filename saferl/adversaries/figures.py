@@ -159,6 +159,7 @@ def film_strips(results: Sequence[Facts], films: Mapping[str, Pictures], path: P
             axes.spines[:].set_visible(False)
             axes.set_title(f"step {step}", fontsize=7)
             if index == 0:
-                label = "no attack" if each["eps"] == 0 else f"{each['adversary']}\neps {each['eps']:g}"
+                name = "no attack" if each["adversary"] == "none" else each["adversary"]
+                label = name if each["eps"] == 0 else f"{name}\neps {each['eps']:g}"
                 axes.set_ylabel(label, fontsize=8)
     save_figure(figure, path, title)

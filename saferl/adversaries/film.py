@@ -2,21 +2,17 @@
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 import saferl.envs
 from saferl.adversaries.trajectories import Trajectory
-from saferl.envs import full_id
-from saferl.envs.safety_gymnasium_ids import NAVIGATION_ENTRY_POINT
 
 PICTURES = 6  # of an episode
 HEIGHT = 240  # pixels; of a picture twice as high only each second row and column is kept
-# Safety-Gymnasium's own first choice is what the robot sees. From far above, what tasks use lies in the middle.
-FROM_ABOVE = {"camera_name": "fixedfar", "width": 480, "height": 480}
-MIDDLE = slice(105, 345), slice(120, 360)  # rows and columns
-BESIDE = {"camera_name": "track"}  # stays with the robot, which otherwise runs out of the picture
+FOLLOWING = (
+    "track"  # MuJoCo's and Safety-Gymnasium's camera that stays with the robot; theirs by default lose or hide it
+)
 AGREEMENT = 1e-3  # greatest difference of the last observation, in the environment's units
 
 Pictures = NDArray[np.uint8]
@@ -38,15 +34,13 @@ def filmed(env_id: str, env_kwargs: dict[str, Any], seed: int, episode: Trajecto
     Raises: ValueError where the environment has no pictures, or where the same actions from the same start lead
         elsewhere, so that it would be the film of another episode; and whatever drawing raises on this machine.
     """
-    view = _view(env_id, env_kwargs)
-    env = saferl.envs.make(env_id, **env_kwargs, render_mode="rgb_array", **view)
+    env = saferl.envs.make(env_id, **env_kwargs, **_view(env_id, env_kwargs))
     try:
         observation, _ = env.reset(seed=seed)
         wanted, shown = moments(len(episode)), []
         for step in range(len(episode) + 1):
             if step in wanted:
-                picture = np.asarray(env.render(), np.uint8)
-                shown += [picture[MIDDLE] if view is FROM_ABOVE else _small(picture)] * wanted.count(step)
+                shown += [_small(env.render())] * wanted.count(step)
             if step < len(episode):
                 observation = env.step(episode.actions[step])[0]
     finally:
@@ -57,19 +51,20 @@ def filmed(env_id: str, env_kwargs: dict[str, Any], seed: int, episode: Trajecto
     return np.stack(shown)
 
 
-def _small(picture: Pictures) -> Pictures:
+def _small(picture: Any) -> Pictures:
     stride = max(1, len(picture) // HEIGHT)
-    return picture[::stride, ::stride]
+    return np.asarray(picture, np.uint8)[::stride, ::stride]
 
 
 def _view(env_id: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that choose an environment's camera. Raises: ValueError if it draws no pictures."""
+    """Arguments with which an environment draws. Raises: ValueError if it does not."""
     env = saferl.envs.make(env_id, **env_kwargs)
-    modes, model = env.metadata.get("render_modes", []), getattr(env.unwrapped, "model", None)
-    cameras = [] if model is None else [model.camera(index).name for index in range(model.ncam)]
-    env.close()
-    if "rgb_array" not in modes:
-        raise ValueError(f"{env_id} has no pictures.")
-    if gymnasium.spec(full_id(env_id)).entry_point == NAVIGATION_ENTRY_POINT:
-        return FROM_ABOVE
-    return BESIDE if "track" in cameras else {}
+    try:
+        if "rgb_array" not in env.metadata.get("render_modes", []):
+            raise ValueError(f"{env_id} has no pictures.")
+        env.reset(seed=0)  # Safety-Gymnasium has no model before
+        model: Any = getattr(env.unwrapped, "model", None)
+        cameras = [model.camera(index).name for index in range(getattr(model, "ncam", 0))]
+    finally:
+        env.close()
+    return {"render_mode": "rgb_array", **({"camera_name": FOLLOWING} if FOLLOWING in cameras else {})}

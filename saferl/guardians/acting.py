@@ -51,6 +51,10 @@ class GuardedPolicy:
         self.policy, self.guardian, self.fallback = policy, guardian, fallback
         self.fell_back, self.fallbacks = np.zeros(0, np.bool_), np.zeros(0, np.int64)
         self.total, self.asked = 0, 0
+        if any(isinstance(each, FeedbackPolicy) for each in (policy, fallback)):
+            self.observe = (
+                self._observe
+            )  # only then is this one a FeedbackPolicy, which has no exact value, for example
 
     def act(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """Actions (B, act_dim) for observations (B, obs_dim)."""
@@ -73,7 +77,7 @@ class GuardedPolicy:
         self.policy.reset(mask, seed)
         self.fallback.reset(mask, seed)
 
-    def observe(self, rewards: NDArray[np.float64], costs: NDArray[np.float64]) -> None:
+    def _observe(self, rewards: NDArray[np.float64], costs: NDArray[np.float64]) -> None:
         """Rewards and costs, (B,) each, of the last step, for policies that want to see them."""
         for each in (self.policy, self.fallback):
             if isinstance(each, FeedbackPolicy):

@@ -35,6 +35,7 @@ def test_a_command_of_the_guide_for_robust_training_is_understood(line):
 def test_the_settings_file_of_robust_training_names_every_setting():
     shown = OmegaConf.to_container(composed("harden", ["env=point_robot"]))
     assert set(shown) == {field.name for field in dataclasses.fields(HardenConfig)} | {"resume"}
+    assert parse_hardening(shown) == HardenConfig(env="point_robot")
     for name, kind in ROBUST_SECTIONS.items():
         assert set(shown[name]) == {field.name for field in dataclasses.fields(kind)}
     for word in METHODS:

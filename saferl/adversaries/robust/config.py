@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saferl.adversaries.catalogue import ADVERSARIES, needs_fit
-from saferl.adversaries.critics import CriticConfig
+from saferl.adversaries.critics import OnlineCriticConfig
 from saferl.adversaries.learned import LearnedConfig
 from saferl.adversaries.rat.config import RATConfig
 from saferl.adversaries.targets import behaviour_named
@@ -24,7 +24,13 @@ METHODS = {
     "rat_atla": "the same with RAT for target= as the adversary",
     "augment": "no training: a data set with attacked copies of its episodes, for offline agents",
 }
-SECTIONS = {"ppo": PPOConfig, "pid": PIDConfig, "critics": CriticConfig, "learned": LearnedConfig, "rat": RATConfig}
+SECTIONS = {
+    "ppo": PPOConfig,
+    "pid": PIDConfig,
+    "critics": OnlineCriticConfig,
+    "learned": LearnedConfig,
+    "rat": RATConfig,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +58,8 @@ class HardenConfig:
     copies: int = 1
     out: str = "runs"
     ppo: PPOConfig = field(default_factory=PPOConfig)
-    pid: PIDConfig = field(default_factory=PIDConfig)
-    critics: CriticConfig = field(default_factory=CriticConfig)
+    pid: PIDConfig = field(default_factory=lambda: PIDConfig(smooth=0.8, most=5.0))  # for short trainings, as collect
+    critics: OnlineCriticConfig = field(default_factory=OnlineCriticConfig)
     learned: LearnedConfig = field(default_factory=LearnedConfig)
     rat: RATConfig = field(default_factory=RATConfig)
 
@@ -91,6 +97,12 @@ class HardenConfig:
     def parts(self) -> int:
         """In how many parts the agent is trained: rounds, or stages of a rollout at least."""
         return self.rounds if self.in_rounds else min(self.stages, self.steps // self._rollout)
+
+    def steps_of(self, part: int) -> int:
+        """Steps of one part: whole rollouts, which all parts together have as many of as an undivided training."""
+        rollouts = -(-self.steps // self._rollout)
+        ends = [rollouts * index // self.parts for index in (part, part + 1)]
+        return (ends[1] - ends[0]) * self._rollout
 
     @property
     def _rollout(self) -> int:

@@ -50,6 +50,7 @@ class AttackedObservations(VecEnvWrapper):
         super().__init__(venv)
         self.threat, self.attack = threat, attack
         self._true: Floats = np.zeros(0, np.float32)
+        self._seed = 0
         self._rows: list[tuple[NDArray[Any], ...]] = []
 
     def seen(self, true: NDArray[Any]) -> Floats:
@@ -59,11 +60,15 @@ class AttackedObservations(VecEnvWrapper):
             return rows
         return self.threat.seen(rows, self.attack.perturbations(rows))
 
+    def seed_attack(self, seed: int) -> None:
+        """The seed of the attack's noise from the next reset on."""
+        self._seed = seed
+
     def reset(self) -> Floats:
         """Begin all episodes anew."""
         self._true = np.asarray(self.venv.reset(), np.float32)
         if self.attack is not None:
-            self.attack.reset(seed=0)
+            self.attack.reset(seed=self._seed)
         return self.seen(self._true)
 
     def step_async(self, actions: NDArray[Any]) -> None:

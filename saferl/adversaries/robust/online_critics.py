@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saferl.adversaries.critics import CriticConfig, Critics, FittedCritics, Transitions, twin_loss
+from saferl.adversaries.critics import Critics, FittedCritics, OnlineCriticConfig, Transitions, twin_loss
 from saferl.adversaries.robust.observing import TrueSteps
 from saferl.adversaries.threat import Units
 from saferl.adversaries.victim import Victim
@@ -28,7 +28,7 @@ class OnlineCritics:
         seed: of weights and batches.
     """
 
-    def __init__(self, units: Units, victim: Victim, config: CriticConfig, seed: int) -> None:
+    def __init__(self, units: Units, victim: Victim, config: OnlineCriticConfig, seed: int) -> None:
         self._victim, self._config = victim, config
         self._generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):

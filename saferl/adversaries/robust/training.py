@@ -36,6 +36,7 @@ from saferl.offline_data.collection.loop import derived_seed
 from saferl.offline_data.collection.recorder import EpisodeRecorder
 
 POLICY = "policy.safetensors"
+ADVERSARY = 0.5  # share of a round's work, for the report: it takes about as long as the agent
 
 Report = Callable[[float, str], None]  # share of the work that is done, what is being done
 
@@ -61,12 +62,13 @@ class Hardening:
 
         Raises: ValueError naming a file of an earlier part that is damaged.
         """
-        for index in range(self.config.parts):
+        path = self._path(self.config.parts - 1)
+        for index in range(0 if path.exists() else self.config.parts):
             if not self._path(index).exists():
                 attack = self._adversary(index - 1) if self.config.in_rounds and index > 0 else None
                 self.part = Part(self.config, self._env_kwargs, index, self._report)
-                self.part.train(self.folder, self._path(index), self._path(index - 1), attack)
-        return self._path(self.config.parts - 1)
+                self.part.train(self._path(index), self._path(index - 1), attack)
+        return path
 
     def _path(self, index: int) -> Path:
         """Of the policy behind a part."""
@@ -79,7 +81,8 @@ class Hardening:
         config = self.config
         victim, _ = load_victim(str(self._path(turn)), config.env, env_kwargs=self._env_kwargs)
         assert victim.normaliser is not None
-        raw, seed = Threat(Units(victim.normaliser), config.eps, config.norm), config.seed + 1_000_000 * (turn + 1)
+        raw = Threat(Units(victim.normaliser), config.eps, config.norm)
+        seed = derived_seed(config.seed, "adversary", turn)
         if config.method == "rat_atla":
             return self._rat(victim, raw, turn, seed)
         name, file = config.adversary, self.folder / f"adversary{turn}.zip"
@@ -107,7 +110,8 @@ class Hardening:
         return lambda plain, _: load_rat(file, plain, config.rat)
 
     def _told(self, turn: int, share: float) -> None:
-        self._report((turn + 1) / self.config.rounds, f"adversary of round {turn + 1}, {100 * share:.0f} %")
+        share = (turn + 1 - ADVERSARY * (1 - share)) / self.config.rounds
+        self._report(share, f"adversary of round {turn + 1}")
 
 
 Loaded = Callable[[Threat, Victim], Attack]  # an adversary, given the ball in normalised units and the agent
@@ -123,10 +127,11 @@ class Part:
 
     def __init__(self, config: HardenConfig, env_kwargs: dict[str, Any], index: int, report: Report) -> None:
         self.config, self._index, self._report = config, index, report
-        seed = derived_seed(config.seed, "part", index) if index > 0 else config.seed
+        seed = derived_seed(config.seed, "part", index)  # seeds that are neighbours would share most environments
         set_random_seed(seed)
         recorder = EpisodeRecorder(DummyVecEnv([lambda: saferl.envs.make(config.env, **env_kwargs)] * config.envs))
         recorder.seed(seed)
+        self._seed = seed
         self._recorder, self.normaliser = recorder, VecNormalize(recorder, gamma=config.ppo.gamma)
         obs_dim, act_dim = recorder.observation_space.shape[0], recorder.action_space.shape[0]  # type: ignore[index]
         self.threat = normalised_threat(obs_dim, 0.0, config.norm)
@@ -152,11 +157,10 @@ class Part:
         own = {"policy": SmoothPolicy, "ent_coef": 1.0} if config.method == "sa" else {}  # it weighs its entropy itself
         return PPOLagrangian.of(self.envs, config.ppo, config.pid, limit, config.steps, **own)
 
-    def train(self, folder: Path, path: Path, before: Path, adversary: Loaded | None) -> None:
+    def train(self, path: Path, before: Path, adversary: Loaded | None) -> None:
         """Do the part's share of the steps.
 
         Args:
-            folder: of the training.
             path: for the policy, which is written last.
             before: the policy of the part before, if there is one.
             adversary: what attacks the agent's observations in this round; None: nothing, or the method's own.
@@ -170,7 +174,8 @@ class Part:
                 self.threat.eps = self.config.eps  # first: SA-RL's turn reads it once
                 self.envs.attack = adversary(self.threat, self.victim)
             self._set_radius()
-            self.model.learn(self.config.steps // self.config.parts, reset_num_timesteps=self._index == 0)
+            self.envs.seed_attack(self._seed)
+            self.model.learn(self.config.steps_of(self._index), reset_num_timesteps=self._index == 0)
             if self._critics is not None and path.name != POLICY:
                 self._critics.save(_critics_of(path))
             save_checkpoint(self.model, self.normaliser, path, {"method": self.config.method, "eps": self.config.eps})
@@ -197,6 +202,9 @@ class Part:
         self._set_radius()
         cost = sum(self.model.finished) / max(len(self.model.finished), 1)
         share = min(1.0, self.model.num_timesteps / self.config.steps)
+        if self.config.in_rounds:  # an adversary follows each round but the last
+            rounds = self.config.rounds
+            share = (self._index + (rounds * share - self._index) * (1 - ADVERSARY)) / rounds
         self._report(share, f"agent, eps {self.threat.eps:.3g}, cost {cost:.3g}")
 
 

@@ -15,7 +15,7 @@ from saferl.adversaries.loading import load_victim
 from saferl.adversaries.robust.augmentation import augmented
 from saferl.adversaries.robust.config import parse_hardening
 from saferl.adversaries.robust.observing import ramp
-from saferl.adversaries.robust.training import Hardening
+from saferl.adversaries.robust.training import Hardening, Part
 from saferl.adversaries.threat import Threat, Units
 from saferl.adversaries.victim import Victim
 from saferl.command_line import UsageError, composed
@@ -80,6 +80,59 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(values, tmp_path):
     for name, written in done.items():
         assert (cut / name).stat().st_mtime_ns == written  # not made again
     assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("steps", [160, 190, 280])
+def test_parts_have_the_rollouts_of_an_undivided_training(steps):
+    def parts(stages):
+        config = settings(stages=stages, steps=steps)
+        return [config.steps_of(part) for part in range(config.parts)]
+
+    assert sum(parts(3)) == sum(parts(1))
+    assert min(parts(3)) >= 40  # a rollout
+    assert sum(parts(1)) - steps in range(40)
+
+
+def test_seeds_share_no_environment(tmp_path):
+    firsts = []
+    for seed in range(3):
+        part = Part(settings(seed=seed, envs=4), FEASIBLE, 0, nobody)
+        firsts.append(part.normaliser.venv.reset())
+        part.envs.close()
+    assert len(np.unique(np.concatenate(firsts), axis=0)) == 12
+
+
+def test_a_training_that_is_done_is_not_made_again_without_its_parts(tmp_path):
+    config = settings(stages=2)
+    path = Hardening(config, FEASIBLE, tmp_path, nobody).run()
+    (tmp_path / "stage0.safetensors").unlink()
+    written = path.stat().st_mtime_ns
+    assert Hardening(config, FEASIBLE, tmp_path, nobody).run() == path
+    assert path.stat().st_mtime_ns == written
+    assert not (tmp_path / "stage0.safetensors").exists()
+
+
+def test_the_work_of_agent_and_adversary_is_told_as_it_goes_on(tmp_path):
+    told = []
+    config = settings(method="rat_atla", target="stays", rounds=2)
+    Hardening(config, FEASIBLE, tmp_path, lambda share, doing: told.append((share, doing))).run()
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(0.75)  # no adversary follows the last round
+    (adversary,) = {share for share, doing in told if doing == "adversary of round 1"}
+    assert 0.25 <= adversary < 0.5
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def stop(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Hardening, "run", stop)
+    with pytest.raises(SystemExit) as stopped:
+        main([*SMALL, f"out={tmp_path}"])
+    assert stopped.value.code == 130
+    (settings_file,) = tmp_path.rglob("harden.yaml")
+    assert f"resume={settings_file.parent} goes on" in capsys.readouterr().err
 
 
 def test_a_training_in_one_stage_is_undivided_and_stages_are_rollouts_at_least():
