@@ -44,7 +44,8 @@ def certify(config: CertifyConfig) -> int:
             print(split_dataset(config))
             return RELEASED
         subject = _subject(config, env_kwargs)
-        evidence = parts_of(subject.run, config.evidence or ())  # a damaged file is found before anything is spent
+        # A damaged file is found before anything is spent.
+        evidence = parts_of(subject.run, config.evidence or (), config.policy)
         ledger = Ledger(certificate_folder(config, subject))
         facts = None if config.plan else ledger.verdict_on(request_of(config, subject, env_kwargs))
         if facts is not None:
@@ -64,7 +65,7 @@ def certify(config: CertifyConfig) -> int:
 def _by_rollouts(config: CertifyConfig, env_kwargs: dict[str, Any], subject: Subject) -> dict[str, Any] | None:
     """The certificate of a test by rollouts, None where only the plan is asked for."""
     constraints, free = config.constraints(greatest_cost(config, env_kwargs))
-    plan = plan_of(constraints, free, config.margin, config.power, config.episodes)
+    plan = plan_of(constraints, free, config.margin, config.power, config.episodes, config.tune is not None)
     show(plan_table(plan))
     values = len(config.values or [None])
     shown = f" for each of {values} values" if values > 1 else ""

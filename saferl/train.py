@@ -24,10 +24,10 @@ from saferl.training import sweep
 from saferl.training.checkpoint import NotFiniteError, checkpoints, load_checkpoint
 from saferl.training.config import parse_training, plain
 from saferl.training.loop import run_updates
-from saferl.training.parts import Parts, data_facts, make_parts
+from saferl.training.parts import Parts, data_facts, make_parts, note_data
 from saferl.training.resume import resumed_config, with_agent
 from saferl.training.run_evaluation import Protocol, evaluate_run, tables
-from saferl.training.run_folder import RunFolder, create_run, open_run, write_json
+from saferl.training.run_folder import RunFolder, create_run, open_run
 
 
 def train(run: RunFolder, parts: Parts) -> None:
@@ -36,7 +36,7 @@ def train(run: RunFolder, parts: Parts) -> None:
     Raises: UsageError for a checkpoint that is damaged; NotFiniteError; Interrupted.
     """
     config, (low, high), dataset, agent, sampler = parts
-    write_json(run.data, data_facts(dataset, low, high))
+    note_data(run, data_facts(dataset, low, high))
     saved = checkpoints(run.checkpoints)
     done = load_checkpoint(saved[-1], agent, sampler) if saved else 0
     on_the_way = Protocol(episodes=min(config.eval_episodes or 20, 20))

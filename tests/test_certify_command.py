@@ -18,6 +18,8 @@ import saferl.certify
 import saferl.envs
 from saferl.certification import episodes as episodes_module
 from saferl.certify import main
+from saferl.evaluation.rollout import rollout
+from saferl.training.trained import load_policy
 from tests.certification import coins
 from tests.certification.coins import ENV
 from tests.training.small import FISOR, trained
@@ -188,7 +190,7 @@ def test_the_search_takes_the_greatest_return_that_is_predicted_to_pass(tmp_path
     assert candidate["chosen"] == 0.75  # 0.9 costs in 16 % of the episodes: too near to 20 %
     assert [each["predicted_to_pass"] for each in candidate["values"]] == [True, True, False, False]
     assert facts_of(tmp_path)["test"]["return"]["mean"] == pytest.approx(0.75)
-    words = "own boldness; what is certified has 0.75."  # evidence is from before the choice
+    words = "Measured before its boldness was chosen; what is certified has 0.75."
     assert words in (tmp_path / "safety_case.html").read_text()
 
 
@@ -236,7 +238,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path, monkey
     assert not (tmp_path / "cut" / "certificate.json").exists()
     assert main([CAREFUL, *words[1:], out_of(tmp_path / "cut")]) == 2  # another policy may not finish it
     assert main([*words, out_of(tmp_path / "cut")]) == 1
-    assert len(calls) == 7 + 4 + 2  # the other policy's candidate half, and the two blocks that were left
+    assert len(calls) == 7 + 2  # the two blocks that were left
     assert facts_of(tmp_path / "cut")["test"] == facts_of(tmp_path / "whole")["test"]
 
 
@@ -266,8 +268,36 @@ def test_a_run_is_certified_in_its_folder_and_shows_its_parts(run, tmp_path, cap
     assert "<h2>Guardian coverage</h2>" in page
     assert "<td>3.25</td>" in page
     assert "<dd>~/data.hdf5</dd>" in page  # pages are passed on
-    assert "Measured with the policy" not in page
+    assert "Measured" not in page
     assert "Attack curve; Reachability audit: none found." in page
+
+
+def test_the_same_seed_gives_another_policy_other_episodes(tmp_path):
+    splits = []
+    for name, policy in (("a", CAREFUL), ("b", CAREFUL), ("c", BOLD)):
+        main([policy, *LOOSE, "episodes=20", out_of(tmp_path / name)])
+        splits.append(json.loads((tmp_path / name / "split.json").read_text()))
+    assert splits[0] == splits[1]
+    assert not {*splits[0]["candidate"], *splits[0]["test"]} & {*splits[2]["candidate"], *splits[2]["test"]}
+
+
+def test_evidence_of_another_policy_is_refused_and_what_is_older_than_the_weights_says_so(run, tmp_path, capsys):
+    copy, attack = tmp_path / "run", tmp_path / "attack"
+    shutil.copytree(run, copy)
+    attack.mkdir()
+    (attack / "attacks.json").write_text("[]")
+    (attack / "attack.yaml").write_text(f"victim: {run}\n")
+    words = [f"policy={copy}", "env=point_robot", "event_rate=0.5", "episodes=20", "seed=0"]
+    assert main([*words, f"evidence=[{attack}]"]) == 2
+    assert f"evidence={attack} is of {run}, not of policy={copy}." in capsys.readouterr().err
+    assert main([*words, f"evidence=[{run}]"]) == 2
+    assert not (copy / "certify").exists()
+    (attack / "attack.yaml").write_text(f"victim: {copy}\n")
+    (copy / "guardian.json").write_text("{}")
+    os.utime(copy / "guardian.json", (1, 1))
+    main([*words, f"evidence=[{attack}]"])
+    page = (copy / "certify" / "safety_case.html").read_text()
+    assert page.count("It was measured before the last update of the policy.") == 1
 
 
 def test_an_agents_candidates_are_tuned(tmp_path, capsys):
@@ -354,3 +384,29 @@ def test_help_explains_every_key(capsys):
     explained, defaults = text.split("Settings and their defaults")
     for key in (line.split(":")[0] for line in defaults.splitlines() if line and not line.startswith(" ")):
         assert any(key in line.replace(",", "").split()[:3] for line in explained.splitlines()), key
+
+
+def test_a_limit_that_an_agent_takes_when_it_acts_is_tuned(tmp_path, capsys):
+    agent = ["agent=caps", "agent.hidden=16", "agent.batch_size=32", "agent.actor_lr=1e-2", "agent.critic_lr=1e-2"]
+    folder = trained(tmp_path, "steps=50", "eval_episodes=1", agent=agent)
+    words = [f"policy={folder}", "env=point_robot", "env_kwargs={max_episode_steps:40}", "episodes=16", "seed=0"]
+    words += ["tune=cost_limit", "values=[0,50]"]
+    assert main([*words, "event_rate=0.99", "delta=0.5", out_of(tmp_path / "loose")]) == 0
+    facts, split = (json.loads((tmp_path / "loose" / f"{name}.json").read_text()) for name in ("certificate", "split"))
+    values = facts["candidate"]["values"]
+    for each in values:
+        policy = load_policy(folder, cost_limit=each["value"])
+        episodes = rollout(policy, "point_robot", split["candidate"], env_kwargs=facts["env_kwargs"])
+        assert each["mean_return"] == pytest.approx(episodes.returns.mean())
+        assert each["mean_cost"] == pytest.approx(episodes.costs.mean())
+    assert [each["value"] for each in values] == [0, 50]
+    assert values[0]["mean_return"] != values[1]["mean_return"]
+    assert facts["candidate"]["chosen"] == max(values, key=lambda each: each["mean_return"])["value"]
+    capsys.readouterr()
+    assert main([*words, "event_rate=0.05", out_of(tmp_path / "strict")]) == 1  # which 8 episodes can't show
+    assert "the test half was not opened" in capsys.readouterr().out
+    unspent = json.loads((tmp_path / "strict" / "candidates.json").read_text())
+    assert [(each["value"], each["predicted_to_pass"]) for each in unspent["candidate"]["values"]] == [
+        (0, False),
+        (50, False),
+    ]

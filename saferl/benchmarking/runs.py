@@ -17,7 +17,7 @@ from saferl.offline_data.loading import load_dataset
 from saferl.training.checkpoint import NotFiniteError, checkpoint_step, checkpoints, load_checkpoint
 from saferl.training.config import TrainConfig, device_named, plain
 from saferl.training.loop import run_updates
-from saferl.training.parts import data_facts, make_parts
+from saferl.training.parts import data_facts, make_parts, note_data
 from saferl.training.run_evaluation import Protocol
 from saferl.training.run_folder import RunFolder, environment_facts, read_json, save_settings, write_json
 from saferl.training.trained import action_bounds, load_agent
@@ -132,7 +132,7 @@ def complete_run(run: Run) -> None:
 def _train(run: Run) -> None:
     folder = RunFolder(run.folder)
     config, (low, high), dataset, agent, sampler = make_parts(run.config, kept_dataset)
-    write_json(folder.data, data_facts(dataset, low, high))
+    note_data(folder, data_facts(dataset, low, high))
     if not folder.config.exists():
         write_json(folder.path / "environment.json", environment_facts())
         save_settings(folder, plain(config))  # last: with it the folder is a run

@@ -20,6 +20,7 @@ def episodes_needed(
     low: float = 0.0,
     high: float = 1.0,
     power: float = 0.8,
+    inflation: float | None = None,
 ) -> int | None:
     """Episodes with which a policy whose true mean is ``expected`` passes a test with probability ``power``.
 
@@ -34,6 +35,8 @@ def episodes_needed(
         variance: true variance; None takes the greatest that a mean allows in this range.
         low, high: ends of the range of one cost.
         power: in (0, 1).
+        inflation: None, or of the prediction that a candidate half of as many episodes must pass before, see
+            ``candidates.predicted_bound``; ``power`` is then the probability of both, and n enough, not the least.
     Returns: None if no number up to ten million is enough, as for a mean that does not keep the limit.
     Raises: ValueError for an unknown bound, a delta or a power that is not in (0, 1), or a mean outside of the range.
     """
@@ -46,31 +49,51 @@ def episodes_needed(
     if limit >= high:
         return 1
     if name == "clopper_pearson":
-        return _events_needed(delta, limit, expected, power)
+        return _events_needed(delta, limit, expected, power, inflation)
     spread = (expected - low) * (high - expected) if variance is None else variance
-    quantile = float(stats.norm.ppf(power))
+    quantile = float(stats.norm.ppf(power if inflation is None else power**0.5))
 
     def passes(n: int) -> bool:
         mean = min(max(expected + quantile * (spread / n) ** 0.5, low), high)
-        return upper_bound(name, Moments(mean, spread, n), delta, low, high) <= limit
+        upper = upper_bound(name, Moments(mean, spread, n), delta, low, high)
+        return mean + (inflation or 1.0) * (upper - mean) <= limit
 
     return _least(passes)
 
 
-def _events_needed(delta: float, limit: float, rate: float, power: float) -> int | None:
+def _events_needed(delta: float, limit: float, rate: float, power: float, inflation: float | None) -> int | None:
     """The least n for events, by the number k that may happen: a test with n_k episodes or more allows k.
 
-    Between n_k and n_(k+1) the probability to pass falls with n, so that the least n with the power is some n_k.
+    Between n_k and n_(k+1) the probability to pass falls with n, so that the least n with the power is some n_k. With
+    a prediction before the test, n_k allows k events to it, and more to the test.
     """
     least = 1
     for allowed in range(MOST):
-        needed = _least(partial(_excludes, delta, limit, allowed), least)
+        excludes = _excludes if inflation is None else partial(_predicts, inflation)
+        needed = _least(partial(excludes, delta, limit, allowed), least)
         if needed is None:
             return None
-        if stats.binom.cdf(allowed, needed, rate) >= power:
+        passing = float(stats.binom.cdf(allowed, needed, rate))
+        if inflation is not None:
+            passing *= float(stats.binom.cdf(_most_events(delta, limit, needed), needed, rate))
+        if passing >= power:
             return needed
         least = needed
     return None
+
+
+def _predicts(inflation: float, delta: float, limit: float, allowed: int, n: int) -> bool:
+    """Whether so many events in a candidate half of n episodes predict that the test half excludes ``limit``."""
+    if allowed >= n:
+        return False
+    upper, mean = float(stats.beta.ppf(1 - delta, allowed + 1, n - allowed)), allowed / n
+    return mean + inflation * (upper - mean) <= limit
+
+
+def _most_events(delta: float, limit: float, n: int) -> int:
+    """The most events with which n episodes exclude a rate of ``limit``; -1 if none do."""
+    most = int(stats.binom.ppf(delta, n, limit))  # the least k with P(K <= k) >= delta
+    return most if _excludes(delta, limit, most, n) else most - 1
 
 
 def _excludes(delta: float, limit: float, allowed: int, n: int) -> bool:

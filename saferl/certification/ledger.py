@@ -158,10 +158,8 @@ class Ledger:
         Raises: UsageError if the half was opened for another claim.
         """
         content = (json.dumps(claim, indent=1) + "\n").encode()
-        temporary = self.claim_file.with_name(f".{self.claim_file.name}.{os.getpid()}")
-        temporary.write_bytes(content)
         try:
-            os.link(temporary, self.claim_file)  # unlike a rename, this never replaces another process's claim
+            _create(self.claim_file, content)
         except FileExistsError:
             changed = _changed(read_json(self.claim_file), claim)
             if changed:
@@ -169,12 +167,25 @@ class Ledger:
                     f"the test half of {self.folder} was opened for another claim (it differs in "
                     f"{', '.join(changed)}); only that one can be finished. For this one: {ANEW}."
                 ) from None
-        finally:
-            temporary.unlink()
 
     def close_test(self, certificate: Mapping[str, Any]) -> None:
         """Write the verdict; from now on the test half is spent."""
         write_json(self.certificate_file, certificate)
+
+
+def _create(path: Path, content: bytes) -> None:
+    """Write a file that is not there yet. Raises: FileExistsError if it is, whichever process made it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    try:
+        os.link(temporary, path)  # whole or not at all, and unlike a rename it never replaces another process's file
+    except FileExistsError:
+        raise
+    except OSError:  # the file system has no hard links (exFAT, some network drives)
+        with path.open("xb") as file:
+            file.write(content)
+    finally:
+        temporary.unlink()
 
 
 def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from saferl.command_line import UsageError
+from saferl.training.checkpoint import checkpoints
 from saferl.training.run_folder import RunFolder, read_json
 
 _ROWS = 60  # of a table; what is longer is cut, and says so
@@ -35,31 +38,53 @@ class Part:
     pictures: tuple[Path, ...]
 
 
-def parts_of(run: RunFolder | None, evidence: Sequence[str | Path] = ()) -> tuple[list[Part], list[str]]:
+def parts_of(
+    run: RunFolder | None, evidence: Sequence[str | Path] = (), policy: str | None = None
+) -> tuple[list[Part], list[str]]:
     """The parts that are there, and headings of those that are not.
 
     Args:
         run: folder of the policy's run; None for a policy without one.
         evidence: further folders.
-    Raises: UsageError for a folder that is not there or holds none of them, or a file that is not what it should be.
+        policy: what policy= says; None: not checked.
+    Raises: UsageError for a folder that is not there, holds none of them or is of another policy, or a file that is not
+        what it should be.
     """
     folders = [] if run is None else [run.path]
     for each in evidence:
         if not any((Path(each) / file).is_file() for _, _, files, _, _ in _KINDS for file in files):
             known = ", ".join(file for _, _, files, _, _ in _KINDS for file in files)
             raise UsageError(f"evidence={each} holds nothing that a safety case shows; known: {known}.")
+        _check_policy(Path(each), policy)
         folders.append(Path(each))
     found, absent = [], []
     for title, note, files, pictures, read in _KINDS:
-        here = [part for folder in folders if (part := _part(folder, title, note, files, pictures, read)) is not None]
+        about = (title, note, files, pictures, read)
+        here = [part for folder in folders if (part := _part(folder, run, *about)) is not None]
         found += here
         if not here:
             absent.append(title)
     return found, absent
 
 
+def _check_policy(folder: Path, policy: str | None) -> None:
+    """Raises: UsageError if a comparison of attacks, or a run, is not of the policy."""
+    settings = folder / "attack.yaml"
+    victim = yaml.safe_load(settings.read_text(encoding="utf-8"))["victim"] if settings.is_file() else None
+    if victim is None and (folder / "config.yaml").is_file():
+        victim = str(folder)
+    if policy is not None and victim is not None and Path(victim).resolve() != Path(policy).resolve():
+        raise UsageError(f"evidence={folder} is of {victim}, not of policy={policy}.")
+
+
 def _part(
-    folder: Path, title: str, note: str, files: Sequence[str], pictures: str, read: Callable[[Any], Shown | None]
+    folder: Path,
+    run: RunFolder | None,
+    title: str,
+    note: str,
+    files: Sequence[str],
+    pictures: str,
+    read: Callable[[Any], Shown | None],
 ) -> Part | None:
     for file in files:
         path = folder / file
@@ -70,7 +95,10 @@ def _part(
         except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{path}: not what its name says ({type(error).__name__}: {error}).") from error
         if content is not None:
-            return Part(title, f"{note}. From {path}.", *content, tuple(sorted(folder.glob(pictures))))
+            saved = [] if run is None else checkpoints(run.checkpoints)
+            old = saved and path.stat().st_mtime < (saved[-1] / "weights.safetensors").stat().st_mtime
+            age = " It was measured before the last update of the policy." if old else ""
+            return Part(title, f"{note}. From {path}.{age}", *content, tuple(sorted(folder.glob(pictures))))
     return None
 
 

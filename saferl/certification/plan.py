@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from saferl.certification.candidates import AUTOMATIC
+from saferl.certification.candidates import AUTOMATIC, INFLATION
 from saferl.certification.episodes_needed import episodes_needed
 from saferl.certification.gate import Constraint
 from saferl.command_line import UsageError
@@ -37,12 +37,14 @@ class Plan:
         needs: of every constraint, by rising margin.
         margin: at which ``half`` was chosen, None if it was given.
         power: probability to pass at the margin.
+        searched: whether that is the probability to be predicted to pass, and to pass.
     """
 
     half: int
     needs: tuple[Need, ...]
     margin: float | None
     power: float
+    searched: bool
 
     def as_facts(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -56,11 +58,22 @@ class Plan:
             }
             for need in self.needs
         ]
-        return {"episodes_of_each_half": self.half, "margin": self.margin, "power": self.power, "needs": rows}
+        return {
+            "episodes_of_each_half": self.half,
+            "margin": self.margin,
+            "power": self.power,
+            "searched": self.searched,
+            "needs": rows,
+        }
 
 
 def plan_of(
-    constraints: Sequence[Constraint], free: Sequence[bool], margin: float, power: float, episodes: int | None
+    constraints: Sequence[Constraint],
+    free: Sequence[bool],
+    margin: float,
+    power: float,
+    episodes: int | None,
+    searched: bool = False,
 ) -> Plan:
     """The plan of a test.
 
@@ -68,18 +81,20 @@ def plan_of(
         constraints: at least one.
         free: whether the bound of each is chosen on the candidate half; the best one then counts.
         margin: by what share of its limit the truth is expected below it.
-        power: wanted probability to pass if it is.
+        power: wanted probability that all constraints pass if it is, however they depend on each other.
+        searched: whether a parameter is tuned, so that the candidate half must predict that its value will pass.
         episodes: of both halves together; None takes what the margin needs.
     Raises: UsageError if no number of episodes is enough, or so many that they must be asked for.
     """
     margins = sorted({*MARGINS, margin})
+    own = 1 - (1 - power) / len(constraints)
     needs = [
-        _need(constraint, choosable, each, power)
+        _need(constraint, choosable, each, own, INFLATION if searched else None)
         for constraint, choosable in zip(constraints, free)
         for each in margins
     ]
     if episodes is not None:
-        return Plan(episodes // 2, tuple(needs), None, power)
+        return Plan(episodes // 2, tuple(needs), None, power, searched)
     wanted = [need for need in needs if need.margin == margin]
     for need in wanted:
         if need.least is None:
@@ -88,7 +103,7 @@ def plan_of(
                 f"{100 * margin:g} %; take a greater margin=, delta= or limit."
             )
     half = max(need.least or 0 for need in wanted)
-    plan = Plan(max(half, 2), tuple(needs), margin, power)
+    plan = Plan(max(half, 2), tuple(needs), margin, power, searched)
     if half > MOST_UNASKED:
         raise UsageError(
             f"the test needs {half:,} episodes at a margin of {100 * margin:g} %, and as many to choose with: ask for "
@@ -98,12 +113,18 @@ def plan_of(
     return plan
 
 
-def _need(constraint: Constraint, choosable: bool, margin: float, power: float) -> Need:
+def _need(constraint: Constraint, choosable: bool, margin: float, power: float, inflation: float | None) -> Need:
     expected = (1 - margin) * constraint.limit
     names = AUTOMATIC if choosable else (constraint.bound,)
     episodes = {
         name: episodes_needed(
-            name, constraint.delta, constraint.limit, expected, high=max(constraint.high, expected), power=power
+            name,
+            constraint.delta,
+            constraint.limit,
+            expected,
+            high=max(constraint.high, expected),
+            power=power,
+            inflation=inflation,
         )
         for name in names
     }

@@ -32,7 +32,7 @@ from saferl.offline_data import OfflineDataset
 from saferl.offline_data.hdf5 import load_hdf5, save_hdf5
 from saferl.offline_data.loading import load_dataset
 from saferl.policy import Policy
-from saferl.training.run_folder import environment_facts, read_json, write_json
+from saferl.training.run_folder import RunFolder, environment_facts, read_json, write_json
 
 CANDIDATE, TEST = "candidate.hdf5", "test.hdf5"
 Facts = dict[str, Any]
@@ -238,8 +238,8 @@ def _faults(config: CertifyConfig, subject: Subject, candidate: Half) -> list[st
         found.append("no density of the behaviour is stated (behaviour=)")
     if config.behaviour == FITTED:
         found.append("the density of the behaviour is fitted, an estimate itself")
-    if subject.run is not None and not _trained_on(subject, candidate.data):
-        found.append("the run was not trained on candidate.hdf5, so that it may know the test half")
+    if subject.run is not None:
+        found += _unknown_training(subject.run, candidate.data)
     return found + _unfinished(candidate)
 
 
@@ -249,11 +249,14 @@ def _unfinished(half: Half) -> list[str]:
     return [f"{half.unfinished} of {half.data.n_episodes} recordings stop before their episode ends"]
 
 
-def _trained_on(subject: Subject, candidate: OfflineDataset) -> bool:
-    """Whether a run was trained on the candidate half, bit for bit, or on what filters left of it."""
-    assert subject.run is not None
-    trained = read_json(subject.run.data)["metadata"].get("sha256")
-    return bool(trained == candidate.sha256())
+def _unknown_training(run: RunFolder, candidate: OfflineDataset) -> list[str]:
+    """Why a run may know the test half; nothing if it was given the candidate half, bit for bit, under any filters."""
+    trained = read_json(run.data).get("metadata", {}).get("sha256")
+    if trained is None:
+        return [f"{run.data} has no SHA-256 of the data, an older saferl wrote it: train again"]
+    if trained != candidate.sha256():
+        return ["the run was not trained on candidate.hdf5, so that it may know the test half"]
+    return []
 
 
 def _check(constraint: Constraint, clip: float, half: Half, step_cost: float, faults: Sequence[str]) -> Check:

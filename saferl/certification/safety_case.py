@@ -1,5 +1,6 @@
 """safety_case.html: a certificate as one page that opens without a server, pictures inside it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ def safety_case_page(
         sections.append(("Candidate half", _candidates(facts["candidate"]) + _picture(pictures, "candidate")))
     if facts.get("plan"):
         sections.append(("Episodes planned", _plan(facts["plan"])))
-    sections += [(part.title, _part(part, _tuned(facts))) for part in parts]
+    sections += [(part.title, _part(part, _differences(facts))) for part in parts]
     if absent:
         sections.append(("Not part of this case", f"<p>{text('; '.join(absent))}: none found.</p>"))
     sections.append(
@@ -176,17 +177,25 @@ def _off_policy(facts: Mapping[str, Any]) -> str:
     return f"<dl>{shown}</dl>" + _table(header, rows, (1, 4), wide=(0, 5))
 
 
-def _tuned(facts: Mapping[str, Any]) -> str:
-    """A warning for evidence from elsewhere, which was measured before a value was chosen; nothing if none was."""
-    candidate = facts.get("candidate")
-    if not candidate or not candidate["tuned"] or candidate["chosen"] is None:
-        return ""
-    words = f"Measured with the policy's own {candidate['tuned']}; what is certified has {candidate['chosen']:g}."
-    return f'<p class="warn">{text(words)}</p>'
+def _differences(facts: Mapping[str, Any]) -> str:
+    """Warnings for evidence from other commands, which don't act as what is certified does; nothing if they do."""
+    candidate, words = facts.get("candidate") or {}, []
+    tuned, own, chosen = (candidate.get(key) for key in ("tuned", "own", "chosen"))
+    if tuned and chosen is not None and chosen != own:
+        before = f"with the policy's own {tuned}, {own:g}" if own is not None else f"before its {tuned} was chosen"
+        words.append(f"Measured {before}; what is certified has {chosen:g}.")
+    if facts["policy"].get("acting_limit") is not None and tuned != "cost_limit":
+        limit = facts["policy"]["acting_limit"]
+        words.append(
+            f"What is certified acts at cost limit {limit:g}; other commands take the training's if none is given."
+        )
+    if facts["settings"].get("policy_noise") is not None:
+        words.append("Measured without the noise on the actions with which the policy is certified.")
+    return "".join(f'<p class="warn">{text(each)}</p>' for each in words)
 
 
 def _part(part: Part, warning: str) -> str:
-    lines = [f"<p>{text(part.note)}</p>{warning}"]
+    lines = [f"<p>{text(_at_home(part.note))}</p>{warning}"]
     if part.facts:
         lines.append(
             f"<dl>{''.join(f'<dt>{text(n)}</dt><dd>{text(_value(v))}</dd>' for n, v in part.facts.items())}</dl>"
@@ -205,7 +214,7 @@ def _part(part: Part, warning: str) -> str:
 def _origin(facts: Mapping[str, Any], command: str) -> str:
     policy, environment = facts["policy"], facts["environment"]
     items = {
-        "policy": policy["given"],
+        "policy": _at_home(policy["given"]),
         f"SHA-256 of {policy['sha256_of']}": policy["sha256"],
         "environment": f"{facts['env']} {facts['env_kwargs'] or ''}",
         "SHA-256 of the split": facts["split"]["sha256"],
@@ -214,7 +223,7 @@ def _origin(facts: Mapping[str, Any], command: str) -> str:
         "machine": f"{environment['system']}, Python {environment['python']}",
     }
     shown = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in items.items())
-    return f"<pre>{text(command)}</pre><dl>{shown}</dl>"
+    return f"<pre>{text(_at_home(command))}</pre><dl>{shown}</dl>"
 
 
 def _picture(pictures: Pictures, section: str) -> str:
@@ -247,5 +256,10 @@ def _percent(share: float) -> str:
 
 def _value(value: object) -> object:
     if isinstance(value, str):
-        return value.replace(f"{Path.home()}/", "~/")  # pages are passed on
+        return _at_home(value)
     return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def _at_home(words: str) -> str:
+    """Paths in the home folder begin with ~: pages are passed on."""
+    return re.sub(rf"(^|[\s='\[,]){re.escape(str(Path.home()))}/", r"\1~/", words)

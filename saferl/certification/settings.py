@@ -102,8 +102,14 @@ class CertifyConfig:
             for name in ("behaviour", "policy_noise"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name}= goes with data=, recorded episodes.")
-        elif self.tune is not None or self.plan or self.episodes is not None:
-            raise ValueError("tune=, plan= and episodes= go with rollouts; data= are recorded episodes.")
+        else:
+            rollouts = ["tune", "plan", "episodes", "cost_max", "num_envs"] + ["out"] * (self.policy is not None)
+            given = [name for name in rollouts if getattr(self, name) not in (None, False)]
+            if given:
+                raise ValueError(
+                    f"{', '.join(f'{name}=' for name in given)} go with rollouts; data= are recorded episodes (their "
+                    "greatest cost follows from step_cost_max=, and results lie in their folder)."
+                )
 
     @property
     def environment(self) -> str:

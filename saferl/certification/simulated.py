@@ -57,7 +57,12 @@ def trial_of(config: CertifyConfig, env_kwargs: dict[str, Any], subject: Subject
     Raises: UsageError if the folder's split was made for something else.
     """
     ledger = Ledger(certificate_folder(config, subject))
-    origin = {"env": config.environment, "env_kwargs": env_kwargs, "episodes": 2 * half}
+    origin = {
+        "policy": subject.fingerprint,  # so that no other one has seen the episodes, whatever the seed
+        "env": config.environment,
+        "env_kwargs": env_kwargs,
+        "episodes": 2 * half,
+    }
     if config.seed is not None:
         origin["entropy"] = str(config.seed)
     split = ledger.split(origin, lambda: split_seeds(entropy, 2 * half, origin))

@@ -34,6 +34,8 @@ class Subject:
         fingerprint: SHA-256 of what makes it act as it does.
         identity: what the fingerprint is of, in words.
         run: its run folder, None for others.
+        own: the value that it has by itself of the parameter that is tuned; None: nothing is, or it has none.
+        acting_limit: on an episode's cost, at which it acts; None: it takes none.
         make: the policy at a value of the parameter, None where nothing is tuned.
     """
 
@@ -43,6 +45,8 @@ class Subject:
     identity: str
     run: RunFolder | None
     make: Callable[[Value], Policy]
+    own: Value = None
+    acting_limit: float | None = None
 
 
 def subject_of(
@@ -112,7 +116,9 @@ def _of_run(
 
     name = f"{config.preset}, seed {config.seed}, {step} updates"
     fingerprint = file_digest(weights / "weights.safetensors", run.config)
-    return Subject(str(run.path), name, fingerprint, f"the weights of {weights.name} and config.yaml", run, make)
+    identity = f"the weights of {weights.name} and config.yaml"
+    own = None if tune is None else getattr(config.agent, tune)
+    return Subject(str(run.path), name, fingerprint, identity, run, make, own, limit if acting else None)
 
 
 def _check_sizes(run: RunFolder, env: gymnasium.Env[Any, Any]) -> None:

@@ -12,8 +12,9 @@ from saferl.certification.plan import Plan
 
 
 def plan_table(plan: Plan) -> Table:
-    """Episodes of the test half by constraint, margin and bound."""
-    title = f"episodes that the test half needs, to pass with probability {100 * plan.power:g} %"
+    """Episodes of each half by constraint, margin and bound."""
+    to = "for a value to be predicted to pass, and to pass," if plan.searched else "to pass"
+    title = f"episodes that each half needs, {to} with probability {100 * plan.power:g} %"
     table = _table(title, ("it must hold that", "bound"), ("delta", "margin", "if the truth is", "episodes"))
     last = None
     for need in plan.needs:

@@ -18,6 +18,7 @@ from saferl.offline_data import OfflineDataset
 from saferl.offline_data.filters import filtered
 from saferl.offline_data.loading import load_dataset
 from saferl.training.config import TrainConfig, device_named
+from saferl.training.run_folder import RunFolder, read_json, write_json
 
 
 class Parts(NamedTuple):
@@ -99,6 +100,22 @@ def reward_scale(config: TrainConfig) -> float:
         return config.data.reward_scale
     task = find_task(config.env)
     return 1.0 if task is None else task.horizon / (task.max_return - task.min_return)
+
+
+def note_data(run: RunFolder, facts: dict[str, Any]) -> None:
+    """Write data.json of a run that begins, or make sure that one which goes on has the data it began with.
+
+    Raises: UsageError for other data: what the run was trained on could not be told any more.
+    """
+    if run.data.exists():
+        known = read_json(run.data)["metadata"].get("sha256")
+        if known is not None and known != facts["metadata"]["sha256"]:
+            raise UsageError(
+                f"{run.path}: {facts['source']} does not hold the data that this run began with (SHA-256 {known} then, "
+                f"{facts['metadata']['sha256']} now); give those again, or train a new run."
+            )
+        return
+    write_json(run.data, facts)
 
 
 def data_facts(dataset: OfflineDataset, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:

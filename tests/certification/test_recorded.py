@@ -174,6 +174,18 @@ def test_a_run_must_be_trained_on_the_candidate_half_alone(half, filters, folder
         assert "the run was not trained on candidate.hdf5, so that it may know the test half" in reasons[0]
 
 
+def test_a_run_that_does_not_tell_its_data_bounds_nothing(folder, tmp_path):
+    words = ["agent=bc", f"env={coins.ENV.removeprefix('env=')}", f"data.path={folder}/candidate.hdf5", "steps=2"]
+    assert saferl.train.main([*words, "agent.hidden=8", "eval_episodes=1", "eval_every=0", f"out={tmp_path}/runs"]) == 0
+    (run,) = (path.parent for path in tmp_path.glob("runs/**/config.yaml"))
+    facts = json.loads((run / "data.json").read_text())
+    del facts["metadata"]["sha256"]
+    (run / "data.json").write_text(json.dumps(facts))
+    main([f"policy={run}", "policy_noise=0.3", ENV, STEPS, f"data={folder}", STATED, "cost_limit=1.99"])
+    reasons = json.loads((folder / "estimates.json").read_text())["reasons"]
+    assert "has no SHA-256 of the data" in reasons[0]
+
+
 def test_a_half_that_was_exchanged_is_refused(folder, capsys):
     (folder / "candidate.hdf5").write_bytes((folder / "test.hdf5").read_bytes())
     assert main([*POLICY, ENV, STEPS, f"data={folder}", STATED, "cost_limit=0.6"]) == 2

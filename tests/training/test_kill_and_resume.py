@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+import saferl.train
+from saferl.offline_data.hdf5 import save_hdf5
+from saferl.offline_data.point_robot import generate
 from saferl.training.checkpoint import checkpoints
-from tests.training.small import FISOR, runs, started, words
+from tests.training.small import FISOR, runs, started, trained, words
 
 STEPS = 400
 
@@ -70,3 +73,15 @@ def last_weights(run: Path) -> Path:
 
 def steps_logged(run: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_goes_on_with_the_data_it_began_with_alone(tmp_path, capsys):
+    run = trained(tmp_path, "steps=2")
+    known = (run / "data.json").read_bytes()
+    save_hdf5(generate(n=2_000, seed=1), tmp_path / "small.hdf5")
+    assert saferl.train.main([f"resume={run}", "steps=4"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert "small.hdf5 does not hold the data that this run began with" in line
+    assert (run / "data.json").read_bytes() == known
+    save_hdf5(generate(n=2_000, seed=0), tmp_path / "small.hdf5")
+    assert saferl.train.main([f"resume={run}", "steps=4"]) == 0
