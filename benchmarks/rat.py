@@ -132,7 +132,7 @@ def trained_victim(path: Path) -> Victim:
 
 
 class Held:
-    """Random actions, each kept for 15 steps, which lead further than fresh ones at each step."""
+    """Random actions, each kept for 5 steps, which lead further than fresh ones at each step."""
 
     def __init__(self) -> None:
         self._generator, self._step = np.random.default_rng(0), 0

@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 from torch import nn
 
 import saferl.adversaries.runner
@@ -198,6 +200,60 @@ def test_questions_of_a_training_are_counted_and_outlive_a_stop(tmp_path, capsys
     text = capsys.readouterr().out
     assert "questions to train" in text
     assert re.search(rf"pa_ad, eps 0.2\s.*\s{7 * 64}\s", text)
+
+
+def test_what_rat_could_never_be_taught_costs_one_line(tmp_path, capsys):
+    words = [*NETWORK, *RAT, "rat.segment=30", "adversary=rat", "eps=0.2", "target=stays", f"out={tmp_path}"]
+    assert main(words) == 2  # episodes have 25 steps
+    error = capsys.readouterr().err.strip()
+    assert "no episode had rat.segment=30 steps; give shorter segments" in error.splitlines()[-1]
+    assert "Traceback" not in error
+
+
+@pytest.fixture(scope="module")
+def learned_folder(tmp_path_factory):
+    """A comparison of all that keeps something it has trained, but for its results."""
+    out = tmp_path_factory.mktemp("learned")
+    words = [*NETWORK, *RAT, "adversary=[mc,sa_rl,rat]", "eps=0.2", "target=stays", f"out={out}"]
+    assert main(words) == 0
+    return folder_of(out)
+
+
+CRITICS, RAT_FILE = "critics.safetensors", "adversaries/rat-0.2.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("result", "file", "damage"),
+    [
+        ("mc-0.2", CRITICS, "its beginning"), ("mc-0.2", CRITICS, "other weights"),
+        ("sa_rl-0.2", "adversaries/sa_rl-0.2.zip", "its beginning"), ("rat-0.2", RAT_FILE, "its beginning"),
+        ("rat-0.2", RAT_FILE, "other weights"), ("rat-0.2", RAT_FILE, "no file"),
+    ],
+)  # fmt: skip
+def test_damaged_files_cost_one_line_that_says_how_to_go_on(result, file, damage, learned_folder, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(learned_folder, folder)
+    (folder / "results" / f"{result}.json").unlink()  # so that it is evaluated again
+    path = folder / file
+    if damage == "its beginning":
+        path.write_bytes(path.read_bytes()[:400])
+    elif damage == "other weights":
+        save_file({"network.0.bias": torch.zeros(3)}, path)
+    else:
+        path.unlink()
+    assert main([f"resume={folder}"]) == 2
+    error = capsys.readouterr().err.strip()
+    line = error.splitlines()[-1]
+    assert line.startswith("saferl.attack: ")
+    assert str(path) in line
+    assert f"resume={folder}" in line
+    assert "Traceback" not in error
+    path.unlink(missing_ok=True)  # what it tells to do
+    if result != "mc-0.2":
+        note = path.with_suffix(".json")
+        assert str(note) in line
+        note.unlink()
+    assert main([f"resume={folder}"]) == 0
 
 
 CDT = ["agent=cdt", "agent.hidden=16", "agent.layers=1", "agent.heads=2", "agent.batch_size=16", "agent.context=4"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from saferl.adversaries.attacks import Attack, AttackedPolicy
@@ -40,6 +41,7 @@ from saferl.adversaries.targets import behaviour_named, successes, target_named
 from saferl.adversaries.threat import Normaliser, Threat, Units
 from saferl.adversaries.trajectories import Recorder, Trajectory
 from saferl.adversaries.victim import Victim
+from saferl.command_line import UsageError
 from saferl.envs import full_id
 from saferl.evaluation.report import Facts, evaluation_facts
 from saferl.evaluation.scores import reference_returns
@@ -83,7 +85,10 @@ class Comparison:
         self._jobs = [(CLEAN, 0.0)] + [(name, eps) for name in config.adversaries for eps in config.radii]
 
     def run(self) -> list[Facts]:
-        """Do what is missing; the results of all, the clean one first."""
+        """Do what is missing; the results of all, the clean one first.
+
+        Raises: UsageError for a file of an earlier part that is damaged, and if RAT could ask no question.
+        """
         (self.folder / "results").mkdir(parents=True, exist_ok=True)
         if any(not self._path(*job).exists() for job in self._jobs):
             prepared = self._prepared()
@@ -152,7 +157,13 @@ class Comparison:
         path = self.folder / "critics.safetensors"
         if path.exists():
             network = FittedCritics(units, self.victim.act_dim, settings.hidden)
-            network.load_state_dict(load_file(path))
+            try:
+                network.load_state_dict(load_file(path))
+            except (OSError, RuntimeError, SafetensorError) as error:
+                raise UsageError(
+                    f"{path}: not the critics of this comparison ({type(error).__name__}); delete it, and "
+                    f"resume={self.folder} fits them anew."
+                ) from error
             network.requires_grad_(False)
         else:
             self._tell(0.1, "noisy episodes of the victim")
@@ -268,7 +279,8 @@ class Comparison:
                 envs.close()
             return {}
 
-        return load_adversary(self._trained(name, threat.eps, ".zip", train), threat, turn)
+        path = self._trained(name, threat.eps, ".zip", train)
+        return self._loaded(name, threat.eps, lambda: load_adversary(path, threat, turn))
 
     def _rat(self, threat: Threat, prepared: Prepared, label: str) -> Attack:
         config = self.config.rat
@@ -292,7 +304,17 @@ class Comparison:
             return {"intention": _rate(successes(place.behaviour, recorder.trajectories()))}
 
         ending = ".safetensors" if config.intention else ".zip"
-        return load_rat(self._trained("rat", threat.eps, ending, train), threat, config)
+        path = self._trained("rat", threat.eps, ending, train)
+        return self._loaded("rat", threat.eps, lambda: load_rat(path, threat, config))
+
+    def _loaded(self, name: str, eps: float, load: Callable[[], Attack]) -> Attack:
+        """What ``load`` reads of a learned adversary's file. Raises: UsageError if the file is damaged."""
+        try:
+            return load()
+        except ValueError as error:
+            raise UsageError(
+                f"{error} Delete it, if it is there, and {self._note(name, eps)}: resume={self.folder} trains it anew."
+            ) from error
 
     def _trained(self, name: str, eps: float, ending: str, train: Callable[[Path], Facts]) -> Path:
         """The file of a learned adversary, which ``train`` writes.

@@ -17,6 +17,7 @@ from torch import Tensor
 NORMS = ("linf", "l2")
 CLIP = 10.0  # normalised units, VecNormalize's own
 CONSTANT = 1e-6  # a dimension that varies less than this is constant
+ROUNDING = 1e-4  # of eps: by how much float32, in which even 0.2 is a little more, may go beyond it
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,10 @@ class Threat:
     def cut(self, deltas: Tensor, limits: tuple[Tensor, Tensor]) -> Tensor:
         """The deltas (B, obs_dim) inside the ball and inside ``limits``: l2 by length first, then each entry.
 
-        The entries' limits hold 0, so that they only shorten.
+        The entries' limits hold 0, so that they only shorten. What is asked where nothing varies takes no length.
         """
         if self.norm == "l2":
+            deltas = deltas * self.units.varies
             length = deltas.norm(dim=-1, keepdim=True)
             deltas = deltas * (self.eps / length.clamp(min=max(self.eps, 1e-30)))
         return deltas.clamp(*limits)
@@ -157,7 +159,7 @@ class Threat:
         """What the victim sees (B, obs_dim) in place of ``observations`` under ``deltas`` (B, obs_dim).
 
         Deltas that are too long are cut. With eps 0, and in every entry whose delta is 0, the very bits of the
-        observation come back.
+        observation come back. Where float32 is coarse beside the scale, rounding does not lengthen a move either.
 
         Raises: ValueError for deltas of another shape, or that are not finite.
         """
@@ -168,7 +170,20 @@ class Threat:
         true = torch.as_tensor(observations, dtype=torch.float32, device=self.device)
         cut = self.cut(torch.as_tensor(deltas, dtype=torch.float32, device=self.device), self.limits(true))
         seen = torch.where(cut == 0, true, self.shifted(true, cut))
-        return seen.cpu().numpy()
+        return self._shortened(true.cpu().numpy(), seen.cpu().numpy(), cut.cpu().numpy())
+
+    def _shortened(
+        self, true: NDArray[np.float32], seen: NDArray[np.float32], cut: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """``seen`` (B, obs_dim), where rounding made a move longer than the ball is, a float32 nearer to the truth.
+
+        Only there: in ordinary units the sum is within 1e-4 of eps, and stays the same to the bit.
+        """
+        scale = np.maximum(self.units.normaliser.scale.astype(np.float64), 1e-30)
+        moved = np.abs(seen.astype(np.float64) - true) / scale
+        length = np.linalg.norm(moved, axis=-1, keepdims=True) if self.norm == "l2" else moved
+        rounded_up = (length > self.eps * (1 + ROUNDING)) & (moved > np.abs(cut))
+        return np.where(rounded_up, np.nextafter(seen, true), seen)
 
     def random(self, count: int, generator: torch.Generator) -> Tensor:
         """Perturbations (count, obs_dim), uniform over the ball; the generator is the CPU's.
@@ -186,7 +201,11 @@ class Threat:
         return deltas.to(self.device)
 
     def steepest(self, gradients: Tensor) -> Tensor:
-        """The move (B, obs_dim) of length 1 in the ball's norm that climbs fastest along ``gradients`` (B, obs_dim)."""
+        """The move (B, obs_dim) of length 1 in the ball's norm that climbs fastest along ``gradients`` (B, obs_dim).
+
+        A black box's slopes, and noise, are not 0 where nothing varies: no length is spent there.
+        """
+        gradients = gradients * self.units.varies
         if self.norm == "linf":
             return gradients.sign()
         return gradients / gradients.norm(dim=-1, keepdim=True).clamp(min=1e-30)

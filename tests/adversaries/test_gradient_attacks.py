@@ -1,5 +1,7 @@
 """Gradient attacks on victims and critics whose optimum is known in closed form or by enumeration."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,15 @@ from saferl.adversaries.ascent import Ascent, AscentConfig, Autograd
 from saferl.adversaries.attacks import GradientAttack
 from saferl.adversaries.catalogue import Means, make_attack
 from saferl.adversaries.critics import cost_threshold
-from saferl.adversaries.objectives import Situation, deviation, more_cost, more_reward
+from saferl.adversaries.objectives import (
+    OBJECTIVES,
+    Situation,
+    deviation,
+    half_deviation_half_robust,
+    more_cost,
+    more_reward,
+)
+from saferl.adversaries.threat import Threat
 from saferl.adversaries.trajectories import Trajectory
 from saferl.adversaries.victim import Response, Victim, clipped
 from saferl.policy import CallablePolicy
@@ -52,26 +62,99 @@ def test_with_several_actions_pgd_finds_the_best_corner_of_all():
     np.testing.assert_allclose(np.square(moved).sum(1), best, rtol=2e-3)
 
 
-@pytest.mark.parametrize(("name", "which"), [("mr", "reward"), ("mc", "cost")])
-def test_on_a_critic_that_is_convex_in_the_action_the_best_corner_is_found(name, which):
+def only(**known):
+    """Critics of which no other may be asked."""
+    return replace(critics(), **known)
+
+
+@pytest.mark.parametrize(
+    ("name", "which", "sign"),
+    [("mr", "reward", 1), ("mc", "cost", 1), ("q", "reward", -1), ("rs", "robust", -1)],
+)
+def test_on_a_critic_that_is_convex_in_the_action_the_best_corner_is_found(name, which, sign):
+    """ "q" and "rs" want the least of it: theirs is concave."""
     generator = np.random.default_rng(3)
     weights, root = generator.normal(size=(2, 5)), generator.normal(size=(2, 2))
     matrix = torch.as_tensor(root @ root.T, dtype=torch.float32)
 
     def critic(states, actions):  # its slope depends on the state
         shifted = 100 * actions + states[:, :2]
-        return ((shifted @ matrix) * shifted).sum(-1)
+        return sign * ((shifted @ matrix) * shifted).sum(-1)
 
     victim, ball, true = linear_victim(weights, limit=100), threat(5, 0.3), observations(25, 5)
     config = AscentConfig(restarts=24)
-    made = attack(name, victim, ball, ascent=config, critics=critics(**{which: critic}))
+    made = attack(name, victim, ball, ascent=config, critics=only(**{which: critic}))
     seen = ball.seen(true, made.perturbations(true))
     found = critic(torch.as_tensor(true), torch.as_tensor(victim.policy.act(seen) / 100))
     everywhere = true[:, None] + corners(5, 0.3) * normaliser(5).scale  # (B, 32, 5)
     actions = torch.as_tensor(everywhere @ weights.T / 100, dtype=torch.float32)
     states = torch.as_tensor(true)[:, None].expand(-1, 32, -1)
     values = critic(states.flatten(0, 1), actions.flatten(0, 1)).view(25, 32)
-    np.testing.assert_allclose(found, values.max(1).values, rtol=2e-3)
+    np.testing.assert_allclose(sign * found, (sign * values).max(1).values, rtol=2e-3)
+
+
+def test_value_shows_the_state_of_least_worth_in_the_ball():
+    """V is concave in what is seen and looks at nothing else: its least is at a corner."""
+    victim, ball, true = linear_victim(WEIGHTS, limit=1), threat(6, 0.3), observations(25, 6)
+    root = torch.as_tensor(np.random.default_rng(4).normal(size=(6, 2)), dtype=torch.float32)
+
+    def value(states, actions):
+        return -(states @ root).square().sum(-1)
+
+    made = attack("value", victim, ball, ascent=AscentConfig(restarts=24), critics=only(value=value))
+    found = value(torch.as_tensor(ball.seen(true, made.perturbations(true))), None)
+    everywhere = torch.as_tensor(true[:, None] + corners(6, 0.3) * normaliser(6).scale)  # (B, 64, 6)
+    least = value(everywhere.flatten(0, 1), None).view(25, 64).min(1).values
+    assert (
+        least < 1.5 * value(torch.as_tensor(true), None)
+    ).float().mean() > 0.3  # V is below 0: there is much to find
+    np.testing.assert_allclose(found, least, rtol=2e-3)
+
+
+def test_rs_mad_is_half_of_mad_and_half_of_robust_sarsas_loss():
+    generator = torch.Generator().manual_seed(0)
+    states, means, deviations = (torch.randn(3, 9, 2, generator=generator)).unbind()
+    clean = Response(means, means, deviations.exp())
+    seen = Response(means + 0.3 * deviations, means + 0.3 * deviations, deviations.exp())
+
+    def robust(states, actions):
+        return 3 * states[:, 0] + actions[:, 1]
+
+    value = half_deviation_half_robust(only(robust=robust))(Situation(states, clean), states + 7, seen)
+    size = deviations.exp() / deviations.exp().mean(-1, keepdim=True)  # sigma / m: equal in both, so MAD is a square
+    mad = (0.3 * deviations / size).square().sum(-1)
+    torch.testing.assert_close(value, 0.5 * mad - 0.5 * (3 * states[:, 0] + seen.actions[:, 1]))
+    assert OBJECTIVES["rs_mad"] is half_deviation_half_robust
+
+
+def test_langevin_noise_shrinks_as_it_is_written():
+    """Where the objective is flat what the steps climb is MAD's noise alone: sqrt(2 eps / K) / (k + 2)."""
+
+    class Flat:
+        def values(self, objective, situation, deltas):
+            return torch.zeros(len(deltas))
+
+        def slopes(self, objective, situation, deltas, generator):
+            return torch.zeros(len(deltas)), torch.zeros_like(deltas)
+
+    climbed = []
+
+    class Watched(Threat):
+        def steepest(self, gradients):
+            climbed.append(gradients)
+            return super().steepest(gradients)
+
+    true, count, eps = torch.as_tensor(observations(5_000, 4)), 5, 0.3
+    situation, ball = Situation(true, Response(true, true)), Watched(threat(4, eps).units, eps)
+    for langevin in (True, False):
+        climbed.clear()
+        ascent = Ascent(Flat(), ball, AscentConfig(steps=count), langevin=langevin)
+        ascent.best(deviation, situation, torch.Generator().manual_seed(0))
+        assert len(climbed) == 1 + count  # the first is the start
+        for k, noise in enumerate(climbed[1:]):
+            assert float(noise.mean()) == pytest.approx(0, abs=0.01)
+            size = np.sqrt(2 * eps / count) / (k + 2) if langevin else 0
+            assert float(noise.std()) == pytest.approx(size, rel=0.02)
 
 
 @pytest.mark.parametrize("optimizer", ["sign", "adam"])

@@ -22,7 +22,7 @@ from saferl.adversaries.victim import Victim
 from saferl.evaluation.rollout import rollout
 from saferl.policy import CallablePolicy
 from tests.adversaries.shown import SHOWN
-from tests.adversaries.victims import linear_victim, normaliser, observations, threat
+from tests.adversaries.victims import corners, linear_victim, normaliser, observations, threat
 
 ONE = np.ones(2, np.float32)
 DRIVER = CallablePolicy(lambda obs: np.stack([np.sin(3 * obs[:, 0]), 0.3 * np.cos(2 * obs[:, 1])], axis=1))
@@ -54,6 +54,8 @@ def test_with_several_actions_it_turns_towards_the_direction_and_lengthens_the_m
     moved = victim.policy.act(ball.seen(true, deltas)) - victim.policy.act(true)
     cosine = (moved * directions).sum(1) / np.linalg.norm(moved, axis=1) / np.linalg.norm(directions, axis=1)
     assert cosine.mean() > 0.5
+    anywhere = np.linalg.norm(corners(8, 0.2) * normaliser(8).scale @ weights.T, axis=1)
+    assert np.linalg.norm(moved, axis=1).mean() > 1.3 * anywhere.mean()  # of any corner, 2 / pi is the mean |cosine|
     backwards = victim.policy.act(ball.seen(true, -deltas)) - victim.policy.act(true)
     assert ((moved - backwards) * directions).sum(1).mean() > 0
 

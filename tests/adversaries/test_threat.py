@@ -6,12 +6,14 @@ import pytest
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from saferl.adversaries.ascent import AscentConfig
 from saferl.adversaries.attacks import AttackedPolicy, RandomAttack
+from saferl.adversaries.catalogue import EvolutionConfig, Means, make_attack
 from saferl.adversaries.threat import Normaliser, Threat, Units, load_normaliser
 from saferl.adversaries.victim import Victim
 from saferl.evaluation.rollout import episode_seeds, rollout
 from saferl.policy import CallablePolicy
-from tests.adversaries.victims import normaliser, observations, threat
+from tests.adversaries.victims import critics, linear_victim, normaliser, observations, threat
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -121,6 +123,70 @@ def test_dimensions_that_never_vary_take_no_length_from_a_random_perturbation():
         assert length.mean() == pytest.approx(expected, rel=0.01)
     never = Threat(Units(Normaliser(np.zeros(3, np.float32), np.zeros(3, np.float32), "made up")), 0.2, "l2")
     assert not never.random(5, torch.Generator()).any()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize(
+    ("mean", "scale", "eps"), [(1000, 1e-3, 0.1), (9.81, 2e-6, 0.3), (9.81, 1e-4, 0.3), (1, 1, 1e-7), (2**20, 1, 0.2)]
+)
+def test_where_float32_is_coarse_beside_the_scale_rounding_does_not_lengthen_a_move(mean, scale, eps, norm):
+    generator = np.random.default_rng(0)
+    units = Normaliser(np.full(3, mean, np.float32), np.full(3, scale, np.float32), "made up")
+    true = (units.mean + units.scale * generator.normal(size=(2_000, 3))).astype(np.float32)
+    seen = Threat(Units(units), eps, norm).seen(true, generator.normal(size=true.shape).astype(np.float32))
+    moved = np.abs(seen.astype(np.float64) - true) / units.scale.astype(np.float64)
+    length = moved.max(1) if norm == "linf" else np.linalg.norm(moved, axis=1)
+    assert length.max() <= eps * (1 + 1e-4)
+    spacing = float(np.spacing(np.float32(mean))) / scale  # normalised units
+    assert length.max() >= eps - 2 * spacing  # no more is lost than a step or two
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_in_ordinary_units_what_is_seen_is_float32s_sum_to_the_bit(norm):
+    ball, true = threat(6, 0.1, norm), observations(3_000, 6)
+    wild = np.random.default_rng(2).normal(0, 3, true.shape).astype(np.float32)
+    rows = torch.as_tensor(true)
+    cut = ball.cut(torch.as_tensor(wild), ball.limits(rows))
+    assert ball.seen(true, wild).tobytes() == ball.shifted(rows, cut).numpy().tobytes()
+
+
+def third_varies(eps, norm="l2"):
+    """A ball in 60 dimensions of which 20 vary."""
+    scale = np.where(np.arange(60) % 3 == 0, 0.5, 0).astype(np.float32)
+    return Threat(Units(Normaliser(np.zeros(60, np.float32), scale, "made up")), eps, norm)
+
+
+def length_in_l2(ball, true, deltas):
+    return np.linalg.norm((ball.seen(true, deltas) - true)[:, ::3] / 0.5, axis=1)
+
+
+@pytest.mark.parametrize("white_box", [True, False])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "mad", "mr"])
+def test_dimensions_that_never_vary_take_no_length_from_a_gradient_attack(name, white_box):
+    """Slopes from answers are noise there, as are MAD's Langevin steps; "mr" climbs by Adam."""
+    weights = np.random.default_rng(5).normal(size=(1, 60))
+    victim, ball = linear_victim(weights, limit=1, white_box=white_box), third_varies(0.2)
+    true = np.random.default_rng(6).normal(0, 0.01, (40, 60)).astype(np.float32)  # no action leaves its box
+    ascent = AscentConfig(optimizer="adam", steps=20) if name == "mr" else AscentConfig(stride=4)
+    means = Means(
+        victim=victim,
+        critics=critics(reward=lambda states, actions: actions[:, 0]),
+        ascent=ascent,
+        queries=EvolutionConfig(directions=6),
+    )
+    attack = make_attack(name, ball, means)
+    attack.reset(seed=0)
+    np.testing.assert_allclose(length_in_l2(ball, true, attack.perturbations(true)), 0.2, rtol=1e-4)
+
+
+def test_the_steepest_move_has_length_1_where_something_varies():
+    gradients = torch.randn(50, 60, generator=torch.Generator().manual_seed(0))
+    moves = third_varies(0.2).steepest(gradients)
+    torch.testing.assert_close(moves[:, ::3].norm(dim=1), torch.ones(50))
+    signs = third_varies(0.2, "linf").steepest(gradients)
+    torch.testing.assert_close(signs[:, ::3], gradients[:, ::3].sign())
+    for each in (moves, signs):
+        assert not each.view(50, 20, 3)[:, :, 1:].any()
 
 
 def test_units_are_those_of_vecnormalize(tmp_path):

@@ -32,6 +32,7 @@ from saferl.adversaries.rat.teacher import ScriptedTeacher
 from saferl.adversaries.stepping import SeededEnvs, Steps
 from saferl.adversaries.threat import Threat
 from saferl.adversaries.victim import Victim
+from saferl.command_line import UsageError
 from saferl.envs import full_id
 from saferl.evaluation.sb3_zip import load_sb3
 from saferl.policy import CallablePolicy, Policy
@@ -95,8 +96,8 @@ class RAT:
         intention: the policy that behaves as preferred; without one, that of perturbations.
         perturber: the adversary.
         accuracy: share of the teacher's answers that the rewards predict, after each fit.
-    Raises: ValueError for a victim with a memory, which can't be asked about states out of their order; by ``train``,
-        if no episode was long enough for a question.
+    Raises: ValueError for a victim with a memory, which can't be asked about states out of their order. UsageError by
+        ``train``, if no episode was long enough for a question.
     """
 
     def __init__(self, place: Place, config: RATConfig, seed: int) -> None:
@@ -123,6 +124,10 @@ class RAT:
         )  # fmt: skip
         self._states: list[Floats] = []  # true observations (B, obs_dim) of every step
         self._asked_at = 0  # steps in time that were there at the last questions
+        # A phase too short to hold a multiple would explore without any reward. At the first step only then: published
+        # trainings, whose phases hold some, stay as they were.
+        phase = range(-(-config.random_steps // config.envs) * config.envs, self._taught_from, config.envs)
+        self._novelty_at = {done for done in phase if self._due(done, NOVELTY_EVERY)} or set(phase[:1])
         self.accuracy: list[float] = []
         self._envs = SeededEnvs(place.env_id, place.env_kwargs, config.envs, seed)
         horizon = gymnasium.spec(full_id(place.env_id)).max_episode_steps or 1_000
@@ -147,7 +152,7 @@ class RAT:
         finally:
             self._envs.close()
         if not self.accuracy:
-            raise ValueError(
+            raise UsageError(
                 f"RAT was never taught: from step {self._taught_from} on no episode had rat.segment="
                 f"{config.segment} steps; give shorter segments or more rat.steps (got {config.steps})."
             )
@@ -202,7 +207,7 @@ class RAT:
         """What is due behind this step: novelty, questions, and steps of the adversary."""
         config, buffer = self.config, self.intention.buffer
         if done < self._taught_from:
-            if done >= config.random_steps and self._due(done, NOVELTY_EVERY):
+            if done in self._novelty_at:
                 size = self.place.threat.units.obs_dim
                 buffer.relabel(lambda rows: novelty(rows[:, :size], NEIGHBOUR, self._torch))
             return

@@ -4,12 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from saferl.adversaries.ascent import Autograd, Evolution
 from saferl.adversaries.attacks import AttackedPolicy
 from saferl.adversaries.behaviour import Behaviour
 from saferl.adversaries.learned import features
+from saferl.adversaries.rat import training
 from saferl.adversaries.rat.config import RATConfig
+from saferl.adversaries.rat.intention import Intention
+from saferl.adversaries.rat.novelty import novelty
 from saferl.adversaries.rat.training import RAT, Combined, Place, load_rat
 from saferl.adversaries.targets import TARGETS
 from saferl.adversaries.threat import Normaliser, Threat, Units
@@ -58,6 +62,48 @@ def test_a_training_without_a_question_is_no_training():
     config = RATConfig(**{**QUICK, "steps": 480, "segment": 25})  # episodes have one step
     with pytest.raises(ValueError, match=r"from step 400 on no episode had rat.segment=25 steps"):
         RAT(shown_place(), config, seed=0).train()
+
+
+@pytest.mark.parametrize(
+    ("random_steps", "explore_steps", "times"),
+    [(48, 40, [48]), (45, 40, [48]), (392, 200, [504]), (400, 800, [504, 1000]), (1000, 1000, [1000, 1504])],
+)
+def test_exploration_is_rewarded_for_novelty_however_short_it_is(random_steps, explore_steps, times, monkeypatch):
+    """At the first step behind each multiple of 500, or where there is none at its own first; then nothing new."""
+    told = []
+
+    def note(states, *others):
+        told.append(len(states) - 8)  # steps of all environments before these
+        return novelty(states, *others)
+
+    def stop(self):
+        raise InterruptedError
+
+    monkeypatch.setattr(RAT, "_ask", stop)
+    monkeypatch.setattr(training, "novelty", note)
+    monkeypatch.setattr(Intention, "update", lambda self, count: None)
+    settings = {"steps": 2_048, "random_steps": random_steps, "explore_steps": explore_steps}
+    rat = RAT(shown_place(), RATConfig(**{**QUICK, **settings}), seed=0)
+    with pytest.raises(InterruptedError):
+        rat.train()
+    assert told == times
+    buffer, count = rat.intention.buffer, times[-1] // 8 + 1
+    assert buffer.filled > count
+    states = torch.as_tensor(buffer.observations[:count].reshape(-1, 2))
+    expected = novelty(states, 5, torch.Generator())  # too few states for a draw
+    assert float(expected.std()) > 0.9
+    np.testing.assert_allclose(buffer.rewards[:count].ravel(), expected, atol=1e-5)
+    assert not buffer.rewards[count : buffer.filled].any()
+
+
+def test_the_intention_by_itself_acts_in_the_environments_box():
+    place = shown_place()
+    victim = Victim(place.victim.policy, 2, [-1.0], [4.0], "shown")
+    rat = RAT(replace(place, victim=victim), RATConfig(**QUICK), seed=0)
+    rows = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    unit = rat.intention.act(rows)
+    assert np.ptp(unit) > 0.01
+    np.testing.assert_allclose(rat.imitated().act(rows), -1 + 5 * (unit + 1) / 2, rtol=1e-5)
 
 
 def drive(rows):
