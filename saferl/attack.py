@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from saferl.adversaries.loading import load_victim
 from saferl.adversaries.report import attack_tables, findings, report_text
 from saferl.adversaries.runner import Comparison
 from saferl.adversaries.targets import TARGETS, target_named
-from saferl.adversaries.victim import Victim
 from saferl.command_line import UsageError, check_flags, composed, guarded, run_hydra
 from saferl.envs import full_id
 from saferl.evaluation.report import Facts, show
@@ -64,7 +62,6 @@ def attack(config: AttackConfig, folder: Path | None) -> None:
             target_named(config.target, full_id(env_id))
     except (ValueError, gymnasium.error.Error) as error:
         raise UsageError(str(error)) from error
-    config = _answerable(config, victim)
     if folder is None:
         folder = make_folder(config.out, env_id, f"attack-{_short(config.victim)}", config.seed)
         write_json(folder / "environment.json", environment_facts())
@@ -81,22 +78,6 @@ def attack(config: AttackConfig, folder: Path | None) -> None:
     shown = strongest(results)  # no film of a smaller eps in place of one that could not be taken
     films = {each["adversary"]: path for each in shown if (path := comparison.film_of(each)).exists()}
     _write(results, films, f"{_short(config.victim)} on {env_id}", config, folder)
-
-
-def _answerable(config: AttackConfig, victim: Victim) -> AttackConfig:
-    """The settings, without rat where "all" brought it and the victim has a memory.
-
-    Raises: UsageError if rat was asked for by its name.
-    """
-    if "rat" not in config.adversaries or not victim.remembers:
-        return config
-    others = [name for name in config.adversaries if name != "rat"]
-    reason = f"it asks about single states, which {victim.name}, with its memory of an episode, can't answer"
-    if "rat" in ([config.adversary] if isinstance(config.adversary, str) else config.adversary):
-        instead = ",".join(others) or "sa_rl_target,pa_ad_target"
-        raise UsageError(f"adversary=rat is not possible: {reason}; there are adversary=[{instead}].")
-    print(f"adversary=all leaves out rat: {reason}.", flush=True)
-    return replace(config, adversary=others)
 
 
 def _write(results: list[Facts], films: Mapping[str, Path], title: str, config: AttackConfig, folder: Path) -> None:

@@ -7,12 +7,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
-import yaml
 from safetensors.torch import save_file
 from torch import nn
 
 import saferl.adversaries.runner
-from saferl.adversaries.catalogue import ADVERSARIES
 from saferl.attack import main
 from saferl.evaluation.rollout import episode_seeds, rollout
 from saferl.policy import CallablePolicy
@@ -98,23 +96,12 @@ class Remembers:
 remembers = Remembers()
 
 
-def test_all_leaves_out_rat_where_the_victim_has_a_memory_but_by_its_name_it_is_refused(tmp_path, capsys, monkeypatch):
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(saferl.adversaries.runner.Comparison, "run", stop)
+def test_rat_learns_against_a_victim_with_a_memory(tmp_path):
     words = [f"victim={__name__}:remembers", *SMALL, *RAT, "eps=0.3", "target=stays", f"out={tmp_path}"]
-    assert main([*words, "adversary=[random,rat]"]) == 2
-    error = capsys.readouterr().err.strip()
-    assert "adversary=rat is not possible" in error
-    assert "there are adversary=[random]" in error
-    assert "\n" not in error
-    assert not list(tmp_path.glob("*/attack-*"))
-    with pytest.raises(SystemExit):
-        main([*words, "adversary=all"])
-    assert "adversary=all leaves out rat: it asks about single states" in capsys.readouterr().out
-    compared = yaml.safe_load((folder_of(tmp_path) / "attack.yaml").read_text())["adversary"]
-    assert compared == [name for name in ADVERSARIES if name != "rat"]
+    assert main([*words, "adversary=rat"]) == 0
+    rat = read(folder_of(tmp_path))[1]
+    assert rat["queries_training"] > 60  # copies were asked
+    assert rat["attacked_observations"] > 0
 
 
 def test_adversaries_that_learn_a_target_need_one_whose_steps_have_scores(tmp_path, capsys):
@@ -274,6 +261,14 @@ def test_a_run_is_attacked_where_it_was_trained_and_a_vanishing_attack_changes_n
     clean, vanishing, real = (each["per_episode"]["returns"] for each in read(folder))
     np.testing.assert_allclose(vanishing, clean, atol=1e-3)
     assert np.abs(np.subtract(real, clean)).max() > 2e-3
+
+
+def test_rat_attacks_a_decision_transformer(tmp_path):
+    run = trained(tmp_path, "steps=10", agent=CDT)
+    words = [f"victim={run}", *SMALL[1:], *RAT, "adversary=rat", "target=stays", "eps=0.3", f"out={tmp_path / 'a'}"]
+    assert main(words) == 0
+    clean, rat = (each["per_episode"]["returns"] for each in read(folder_of(tmp_path / "a")))
+    assert np.abs(np.subtract(rat, clean)).max() > 1e-3
 
 
 weighted = nn.Linear(2, 1, bias=False)

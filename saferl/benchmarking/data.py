@@ -18,7 +18,7 @@ _BLOCK = 1 << 20  # bytes that are hashed at a time
 class DataFacts:
     """What a plan needs to know of a data set."""
 
-    digest: str  # SHA-256 of the file's bytes
+    digest: str  # SHA-256 of the file's bytes; of the arrays where the data lie in no file
     transitions: int
     obs_dim: int
     act_dim: int
@@ -54,7 +54,7 @@ class DataCatalogue:
             return DataFacts(**known)
         dataset = load_dataset(saferl.envs.full_id(env), path)  # also where there is no file: it says what was tried
         file = data_file(env, path)
-        facts = _facts(dataset, _digest(dataset) if file is None else _file_digest(file))
+        facts = _facts(dataset, dataset.sha256() if file is None else _file_digest(file))
         if file is not None:
             self._known[self._key(file)] = asdict(facts)
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,15 +88,6 @@ def _file_digest(path: Path) -> str:
         with each.open("rb") as file:
             while block := file.read(_BLOCK):
                 total.update(block)
-    return total.hexdigest()
-
-
-def _digest(dataset: OfflineDataset) -> str:
-    """Of data that lie in no file: generated where no folder can be written."""
-    total = hashlib.sha256()
-    for name, array in dataset.arrays().items():
-        total.update(name.encode())
-        total.update(array.tobytes())
     return total.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What the training loop, checkpoints and evaluation rely on, for every agent in AGENTS."""
+"""What the training loop, checkpoints and evaluation rely on, for every agent in AGENTS and OGSRL's other model."""
 
 import numpy as np
 import pytest
@@ -24,17 +24,20 @@ SMALL = {
     "cost_limit": 10.0,
     "episode_length": 100,
 }
+# Agents that a setting makes of other parts.
+VARIANTS = {"ogsrl_ensemble": ("ogsrl", {"model": "ensemble", "members": 2, "model_hidden": 16, "model_updates": 20})}
 
 
-@pytest.fixture(params=list(AGENTS))
+@pytest.fixture(params=[*AGENTS, *VARIANTS])
 def name(request):
     return request.param
 
 
 def make(name, seed=0):
+    name, settings = VARIANTS.get(name, (name, {}))
     config_class, agent_class = AGENTS[name]
     fields = config_class.__dataclass_fields__
-    config = config_class(**{key: value for key, value in SMALL.items() if key in fields})
+    config = config_class(**{key: value for key, value in SMALL.items() if key in fields}, **settings)
     torch.manual_seed(seed)
     agent = agent_class(config, OBS, ACT, "cpu")
     return agent, agent.sampler(DATA, seed)

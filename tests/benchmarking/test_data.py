@@ -76,3 +76,11 @@ def test_data_in_the_data_folder_are_found_under_their_name(tmp_path, monkeypatc
     save_hdf5(SMALL, tmp_path / "saferl-PointRobot-v0.hdf5")
     facts = DataCatalogue(tmp_path / "data.json").facts("point_robot", None)
     assert facts.transitions == len(SMALL)
+
+
+def test_data_that_lie_in_no_file_are_known_by_their_arrays(tmp_path, monkeypatch):
+    # As a generator's are where no folder can be written.
+    monkeypatch.setattr(data_module, "load_dataset", lambda env, path: SMALL)
+    monkeypatch.setattr(data_module, "data_file", lambda env, path: None)
+    assert DataCatalogue(tmp_path / "data.json").facts("point_robot", None).digest == SMALL.sha256()
+    assert not (tmp_path / "data.json").exists()  # nothing tells whether they are still the same

@@ -8,7 +8,7 @@ from saferl.training.run_folder import read_json, write_json
 def test_results_come_back_where_their_benchmark_looks_for_them(tmp_path):
     kept, first, second = tmp_path / "kept", tmp_path / "first", tmp_path / "second"
     training = Training("bcq_lag, guarded", 0.5, 1)
-    path = first / training.results
+    path = first / training.results[0]
     path.parent.mkdir(parents=True)
     write_json(path, {"cpu_s": 1.5, "limits": {"0.5": {"survival": 0.8}}})
     comparison = first / "results/attack_table/ppo/env/attack-a/0-20260101-000000/attacks.json"
@@ -23,7 +23,7 @@ def test_results_come_back_where_their_benchmark_looks_for_them(tmp_path):
     measured.pack(second, kept)  # adds to what is kept
     assert len(measured.unpack(second, kept)) == 2
     assert measured.unpack(second, kept) == []
-    assert read_json(second / training.results) == read_json(path)
+    assert read_json(second / training.results[0]) == read_json(path)
     (short,) = read_json(second / comparison.relative_to(first))
     assert short == {**facts, "per_episode": {"returns": [1.0], "costs": [2.0]}}
     write_json(anew, {"cpu_s": 3.0})

@@ -1,6 +1,8 @@
 """The ledger: one split for good, one test, no second look."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -91,6 +93,20 @@ def test_an_interrupted_test_goes_on_with_its_own_claim_only(tmp_path):
         ledger.open_test({**CLAIM, "policy": "abd"})
     assert json.loads(ledger.claim_file.read_text()) == CLAIM
     assert [path.name for path in ledger.folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_where_there_are_no_hard_links_a_claim_is_not_replaced_either(tmp_path, monkeypatch):
+    def no_links(source, target):  # as exFAT says
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), source)
+
+    ledger, _ = ledger_with_split(tmp_path)
+    monkeypatch.setattr(os, "link", no_links)
+    ledger.open_test(CLAIM)
+    ledger.open_test(CLAIM)
+    with pytest.raises(UsageError, match=r"opened for another claim \(it differs in policy\)"):
+        ledger.open_test({**CLAIM, "policy": "abd"})
+    assert json.loads(ledger.claim_file.read_text()) == CLAIM
+    assert sorted(path.name for path in ledger.folder.iterdir()) == ["claim.json", "split.json"]
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys():

@@ -39,12 +39,15 @@ def test_results_are_averaged_over_seeds_and_costs_above_a_limit_marked(tmp_path
         training.run.path.mkdir(parents=True)
         told = [f"{limit:g}" for limit in (LIMITS if row == "cql" else LIMITS[1:2])]
         report = {"survival": survival, "mortality": 1 - survival, "cost": cost, "exact": row == "cql"}
-        training.results.write_text(json.dumps({"limits": dict.fromkeys(told, report)}))
+        training.results[0].write_text(json.dumps({"limits": dict.fromkeys(told, report)}))
+    fallback = {"survival": 0.84, "mortality": 0.16, "cost": 0.55, "exact": True}
+    training.results[1].write_text(json.dumps({"limits": {"0.5": fallback}}))
     lines = table(list(ROWS), 3).splitlines()
     assert lines[2] == "| carl | 1 |  | ~0.860 / 0.60 ✗ |  | 0.140 |  |  |  |"
+    assert lines[3] == "| carl, fallback | 1 |  | 0.840 / 0.55 ✗ |  | 0.160 |  |  |  |"
     cql = "| cql | 2 | 0.750 / 0.48 ✗ | **0.750 / 0.48** | **0.750 / 0.48** | 0.250 |  |  |  |"
-    assert lines[3] == cql
-    assert len(lines) == 4
+    assert lines[4] == cql
+    assert len(lines) == 5
 
 
 def test_a_model_counted_from_endless_data_has_the_true_optimum():

@@ -1,13 +1,23 @@
 """OfflineDataset: checks at construction, episodes, selection, concatenation."""
 
+import hashlib
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
 
-from saferl.offline_data import DatasetError, OfflineDataset, concatenate
+from saferl.offline_data import (
+    DatasetError,
+    OfflineDataset,
+    concatenate,
+    load_hdf5,
+    load_minari,
+    save_hdf5,
+    save_minari,
+)
 from tests.offline_data.arrays import assert_same, toy, toy_arrays
 
 
@@ -229,3 +239,39 @@ def test_an_environment_of_other_sizes_is_refused(obs_space, act_space, message)
     with pytest.raises(DatasetError) as caught:
         toy().check_matches(environment(obs_space, act_space))
     assert str(caught.value).startswith(message)
+
+
+def test_the_hash_is_that_of_names_shapes_and_bytes():
+    dataset, whole = toy((3, 1, 4), margins=True), b""
+    for key in ("observations", "next_observations", "actions", "rewards", "costs", "margins", "terminals", "timeouts"):
+        array = getattr(dataset, key)
+        whole += key.encode() + str(array.shape).encode() + array.tobytes()
+    assert dataset.sha256() == hashlib.sha256(whole).hexdigest()
+
+
+@pytest.mark.parametrize("key", [*toy_arrays(), "margins"])
+def test_one_bit_of_one_array_changes_the_hash(key):
+    arrays = toy((3, 1, 4), margins=True).arrays()
+    before = OfflineDataset(**arrays).sha256()
+    changed = arrays[key].copy()
+    changed.view(np.uint8).reshape(-1)[1] ^= 1  # of the first float32, or the second flag
+    assert OfflineDataset(**arrays | {key: changed}).sha256() != before
+
+
+def test_metadata_source_and_memory_layout_are_not_part_of_the_hash():
+    dataset = toy()
+    assert replace(dataset, metadata={"env": "Toy-v0"}, source="elsewhere").sha256() == dataset.sha256()
+    arrays = toy_arrays()
+    arrays["actions"] = np.asfortranarray(arrays["actions"].astype(np.float64))
+    assert OfflineDataset(**arrays).sha256() == dataset.sha256()
+    assert dataset.select([0, 1, 2]).sha256() == dataset.sha256() != dataset.select([1, 0, 2]).sha256()
+
+
+@pytest.mark.parametrize("margins", [False, True])
+def test_the_hash_survives_files(tmp_path, margins):
+    dataset = toy((3, 1, 4), margins=margins)
+    save_hdf5(dataset, tmp_path / "data.hdf5")
+    assert load_hdf5(tmp_path / "data.hdf5").sha256() == dataset.sha256()
+    pytest.importorskip("minari", reason="the extra minari is not installed")
+    save_minari(dataset, tmp_path / "toy-v0")
+    assert load_minari(tmp_path / "toy-v0").sha256() == dataset.sha256()

@@ -35,7 +35,7 @@ from saferl.adversaries.victim import Victim
 from saferl.command_line import UsageError
 from saferl.envs import full_id
 from saferl.evaluation.sb3_zip import load_sb3
-from saferl.policy import CallablePolicy, Policy
+from saferl.policy import CallablePolicy, FeedbackPolicy, Policy
 
 NEIGHBOUR = 5  # k of the state entropy
 NOVELTY_EVERY = 500  # steps between two computations of it
@@ -96,14 +96,15 @@ class RAT:
         intention: the policy that behaves as preferred; without one, that of perturbations.
         perturber: the adversary.
         accuracy: share of the teacher's answers that the rewards predict, after each fit.
-    Raises: ValueError for a victim with a memory, which can't be asked about states out of their order. UsageError by
-        ``train``, if no episode was long enough for a question.
+    Raises: UsageError by ``train``, if no episode was long enough for a question.
+
+    A victim with a memory (CDT, budgets, an LSTM) can't be asked about states out of their order. It therefore watches
+    every episode, whoever acts, as what it is made to see tells it, and the adversary learns from the states of the
+    moment, B at a time, in place of drawn ones.
     """
 
     def __init__(self, place: Place, config: RATConfig, seed: int) -> None:
         victim, threat = place.victim, place.threat
-        if victim.remembers:
-            raise ValueError(f"RAT asks the victim about single states, which {victim.name}, with its memory, can't.")
         self.place, self.config = place, config
         self._generator = np.random.default_rng(seed)
         self._torch = torch.Generator().manual_seed(seed)
@@ -138,7 +139,7 @@ class RAT:
         config = self.config
         self._envs.reset()
         self.place.victim.policy.reset(seed=0)
-        debt = 0.0
+        debt, owed = 0.0, 0.0
         try:
             for done in range(0, config.steps, config.envs):
                 self._step(done)
@@ -147,6 +148,11 @@ class RAT:
                     self.intention.update(int(debt))
                     debt -= int(debt)
                 self._learn(done)
+                if config.intention and self.accuracy and self.place.victim.remembers:  # as many, but each step some
+                    owed += config.envs * config.inner_updates / config.inner_every
+                    for _ in range(int(owed)):
+                        self._bilevel.inner_step(self._moment())
+                    owed -= int(owed)
                 if done % (100 * config.envs) == 0:
                     report(done / config.steps)
         finally:
@@ -175,7 +181,8 @@ class RAT:
             actions = self.intention.sampled(shown)
         if config.intention:
             carried = actions
-            if config.combined and done >= self._taught_from and (rows := self._combined.by_victim()).any():
+            rows = self._combined.by_victim() & (config.combined and done >= self._taught_from)
+            if rows.any() or place.victim.remembers:
                 deltas = PerturberAttack(self.perturber).perturbations(true)
                 carried = np.where(rows[:, None], self._victims(true, deltas), carried)
             actions = carried
@@ -183,6 +190,10 @@ class RAT:
             carried = self._victims(true, place.threat.eps * actions)
         box = place.victim.box
         steps = self._envs.step(box.from_unit(torch.as_tensor(carried, device=box.half.device)).cpu().numpy())
+        if place.victim.remembers:
+            if isinstance(place.victim.policy, FeedbackPolicy):
+                place.victim.policy.observe(steps.rewards, steps.costs)
+            place.victim.policy.reset(mask=steps.ended)
         self._keep(steps, shown, actions, carried)
         self._combined.step(steps.ended)
 
@@ -214,11 +225,12 @@ class RAT:
         if (not self.accuracy or self._due(done, config.query_every)) and len(self._rewards) < config.labels:
             self._ask()
         if config.intention and self.accuracy:
-            if self._due(done, config.inner_every):
+            remembers = self.place.victim.remembers
+            if self._due(done, config.inner_every) and not remembers:
                 for _ in range(config.inner_updates):
                     self._bilevel.inner_step(self._drawn())
             if self._due(done, config.outer_every):
-                self._bilevel.outer_step(self._drawn())
+                self._bilevel.outer_step(self._moment() if remembers else self._drawn())
 
     def _ask(self) -> None:
         """Questions, a fit of the rewards, and all rewards of the past anew."""
@@ -236,6 +248,10 @@ class RAT:
         buffer.relabel(self._rewards.rewards)
         if first:
             self.intention.restart_critics()
+
+    def _moment(self) -> Situation:
+        """The states (B, obs_dim) that wait for an action, which is where a memory is."""
+        return situation_of(self.place.victim, self.place.threat, self._envs.observations, self._torch)
 
     def _drawn(self) -> Situation:
         """A batch of true states seen so far."""

@@ -84,6 +84,35 @@ class Inputs(nn.Module):
         return ((observations - self.centre) / self.spread).clamp(-CLIP, CLIP)
 
 
+class Surrogates:
+    """What moving the policy does to the sums along paths, to first order, and how far it has moved.
+
+    Args:
+        actor: the policy that drew the paths; what is told is about the weights that it has when it is told.
+        inputs: (M, obs_dim) of the networks, of all steps of all paths.
+        actions: (M, act_dim) that were drawn there.
+        gained: (R, M) advantages.
+        paths: how many.
+    """
+
+    def __init__(self, actor: GaussianPolicy, inputs: Tensor, actions: Tensor, gained: Tensor, paths: int) -> None:
+        self._actor, self._inputs, self._actions, self._gained, self._paths = actor, inputs, actions, gained, paths
+        with torch.no_grad():
+            self._log_prob, self._mean = actor.log_prob(inputs, actions), actor.mean(inputs)
+            self._log_std = actor.log_std.clone()
+
+    def changes(self) -> Tensor:
+        """Changes of a path's sums (R,) by importance weights of single steps."""
+        ratios = (self._actor.log_prob(self._inputs, self._actions) - self._log_prob).exp()
+        return self._gained @ (ratios - 1) / self._paths
+
+    def divergence(self) -> Tensor:
+        """Mean KL divergence () of the policy from what it was."""
+        mean, log_std = self._actor.mean(self._inputs), self._actor.log_std
+        squares = (2 * (self._log_std - log_std)).exp() + ((mean - self._mean) * (-log_std).exp()).square()
+        return (0.5 * (squares - 1) + log_std - self._log_std).sum(1).mean()
+
+
 class OGSRL(Agent):
     """A Gaussian policy, a value each for reward, cost and leaving the support, a model and a guardian."""
 
@@ -167,37 +196,24 @@ class OGSRL(Agent):
         """
         config = self.config
         alive = paths.alive > 0
-        seen, acted = inputs[alive], paths.actions[alive]  # (M, ...)
+        seen = inputs[alive]  # (M, obs_dim)
         gained = gained[:, alive] - gained[:, alive].mean(1, keepdim=True)  # (1 + C, M)
         weights = excess.new_zeros(len(excess))
         if config.optimizer == "pid_lag":
-            for place, multiplier in enumerate(self.multipliers):
-                assert isinstance(multiplier, PIDMultiplier)
-                weights[place] = multiplier.update(excess[place])
-            unit = gained / gained.std(1, correction=0, keepdim=True).clamp(min=1e-8)
-            gained = ((unit[0] - weights @ unit[1:]) / (1 + weights.sum())).unsqueeze(0)
+            weights, gained = self._weighed(gained, excess)
             excess = excess[:0]
-        count = paths.alive.shape[1]
-        with torch.no_grad():
-            before, before_mean = self.actor.log_prob(seen, acted), self.actor.mean(seen)
-            before_log_std = self.actor.log_std.clone()
-
-        def surrogates() -> Tensor:
-            """Changes of the path's sums (1 + C,) by importance weights of single steps."""
-            return gained @ ((self.actor.log_prob(seen, acted) - before).exp() - 1) / count
+        surrogates = Surrogates(self.actor, seen, paths.actions[alive], gained, paths.alive.shape[1])
 
         @torch.no_grad()
         def accepted() -> bool:
             """Whether the new policy is near enough, costs no more than allowed, and earns no less if it was safe."""
-            changes = surrogates()
-            mean, log_std = self.actor.mean(seen), self.actor.log_std
-            squares = (2 * (before_log_std - log_std)).exp() + ((mean - before_mean) * (-log_std).exp()).square()
-            divergence = (0.5 * (squares - 1) + log_std - before_log_std).sum(1).mean()
-            fine = divergence <= 1.0001 * config.radius and (changes[1:] <= (-excess).clamp(min=0) + 1e-8).all()
+            changes = surrogates.changes()
+            near = surrogates.divergence() <= 1.0001 * config.radius
+            fine = near and (changes[1:] <= (-excess).clamp(min=0) + 1e-8).all()
             return bool(fine and (changes[0] >= 0 or (excess > 0).any()))
 
         parameters = list(self.actor.parameters())
-        changes = surrogates()
+        changes = surrogates.changes()
         gradients = torch.stack(
             [_flat(torch.autograd.grad(each, parameters, retain_graph=True)) for each in changes.unbind()]
         )
@@ -216,6 +232,15 @@ class OGSRL(Agent):
             names = ("cost", "support")[: len(weights)]
             metrics |= {f"multiplier/{name}": weight for name, weight in zip(names, weights.unbind())}
         return metrics
+
+    def _weighed(self, gained: Tensor, excess: Tensor) -> tuple[Tensor, Tensor]:
+        """The multipliers (C,) at these excesses, and the advantage (1, M) of reward less costs that they weigh."""
+        weights = torch.zeros_like(excess)
+        for place, multiplier in enumerate(self.multipliers):
+            assert isinstance(multiplier, PIDMultiplier)
+            weights[place] = multiplier.update(excess[place])
+        unit = gained / gained.std(1, correction=0, keepdim=True).clamp(min=1e-8)
+        return weights, ((unit[0] - weights @ unit[1:]) / (1 + weights.sum())).unsqueeze(0)
 
     def fit_values(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Steps of the values towards targets (1 + C, M) at inputs (M, obs_dim); the last squared error ()."""

@@ -120,7 +120,7 @@ def several_constraints(q: float, r: Array, s: Array, c: Array, radius: float) -
     low = high = 0.5 * math.log(q / (2 * radius))
     while excess(high) > 0:
         high += 1.0
-    while excess(low) < 0 and low > high - 40:
+    while excess(low) < 0 and low > high - 12:  # further down the step is a rounding error divided by next to nothing
         low -= 1.0
     if excess(low) > 0:
         low = float(scipy.optimize.brentq(excess, low, high, xtol=1e-12))

@@ -11,6 +11,7 @@ from saferl.adversaries.attacks import AttackedPolicy
 from saferl.adversaries.behaviour import Behaviour
 from saferl.adversaries.learned import features
 from saferl.adversaries.rat import training
+from saferl.adversaries.rat.adversary import PerturberAttack
 from saferl.adversaries.rat.config import RATConfig
 from saferl.adversaries.rat.intention import Intention
 from saferl.adversaries.rat.novelty import novelty
@@ -162,15 +163,52 @@ def test_an_episode_changes_hands_at_a_time_that_is_uniform_over_the_horizon():
     np.testing.assert_allclose(held, 1 - np.arange(25) / 25, atol=0.05)
 
 
-def test_a_victim_with_a_memory_is_refused():
-    class Remembering(CallablePolicy):
-        def observe(self, rewards, costs):
-            """Memory."""
+class Watching:
+    """A linear policy that remembers, of each row, how many steps of its episode it saw and was told of."""
 
-    place = shown_place()
-    victim = Victim(Remembering(drive), 2, [-5.0], [5.0], "cdt")
-    with pytest.raises(ValueError, match="cdt, with its memory"):
-        RAT(replace(place, victim=victim), RATConfig(**QUICK), 0)
+    def __init__(self, policy):
+        self._policy, self.seen, self.told, self.ended = policy, np.zeros(8, int), np.zeros(8, int), 0
+
+    def act(self, observations):
+        if len(observations) == 8:
+            self.seen = self.told + 1
+        return self._policy.act(observations)
+
+    def observe(self, rewards, costs):
+        assert (self.seen == self.told + 1).all()  # each step of each row, whoever acts
+        self.told = self.told + 1
+
+    def reset(self, mask=None, seed=None):
+        if mask is not None and len(mask) == 8:
+            self.ended += int(mask.sum())
+            self.told = np.where(mask, 0, self.told)
+
+
+def test_a_victim_with_a_memory_watches_every_step_and_is_asked_at_the_moment(monkeypatch):
+    """One-step episodes; the best perturbation is found as against a victim without a memory."""
+    place, asked = shown_place(), []
+    watching = Watching(place.victim.policy)
+    victim = Victim(watching, 2, [-5.0], [5.0], "watching", respond=place.victim._respond)
+    assert victim.remembers
+    monkeypatch.setattr(training.Bilevel, "inner_step", _noted(training.Bilevel.inner_step, asked))
+    config = RATConfig(**{**QUICK, "update_every": 4})
+    rat = RAT(replace(place, victim=victim), config, seed=0)
+    rat.train()
+    assert watching.ended == 1_000  # all steps end an episode
+    assert set(asked) == {8}  # rows of the moment, not 64 that were drawn
+    seeds = np.arange(10_000, 10_200)
+    clean = rollout(place.victim.policy, SHOWN, seeds)
+    attacked = rollout(AttackedPolicy(place.victim, place.threat, PerturberAttack(rat.perturber)), SHOWN, seeds)
+    best = 0.4 * np.abs(WEIGHTS).sum()
+    assert 0.85 * best < (attacked.returns - clean.returns).mean() <= best * 1.001
+
+
+def _noted(inner_step, asked):
+    def noted(self, situation):
+        asked.append(len(situation.observations))
+        return inner_step(self, situation)
+
+    return noted
 
 
 def test_settings_out_of_range_are_told():

@@ -44,26 +44,65 @@ def reach(hessian, b):
     return np.sqrt(2 * RADIUS * np.diag(b @ np.linalg.solve(hessian, b.T)))
 
 
-@pytest.mark.parametrize("share", [-0.9, -0.3, 0.0, 0.3, 0.9])  # of what one step can repair
+def lowest(hessian, b):
+    """By SLSQP: the step inside the region that lowers b' D most."""
+    region = {"type": "ineq", "fun": lambda d: 2 * RADIUS - d @ hessian @ d, "jac": lambda d: -2 * hessian @ d}
+    found = minimize(lambda d: b @ d, 0 * b, jac=lambda d: b, constraints=[region], method="SLSQP", tol=1e-10)
+    assert found.success
+    return found.x
+
+
+def recovery(hessian, b, c):
+    """By SLSQP: the step that repairs the greatest share of the excesses c that one can, and that share.
+
+    A constraint with room to spare may lose that share of it.
+    """
+    goal = np.append(np.zeros(len(hessian)), -1.0)  # z = (D, share)
+    rules = [
+        {
+            "type": "ineq",
+            "fun": lambda z: 2 * RADIUS - z[:-1] @ hessian @ z[:-1],
+            "jac": lambda z: np.append(-2 * hessian @ z[:-1], 0),
+        },
+        {"type": "ineq", "fun": lambda z: -b @ z[:-1] - c * z[-1], "jac": lambda z: -np.column_stack([b, c])},
+    ]
+    found = minimize(lambda z: goal @ z, 0 * goal, jac=lambda z: goal, constraints=rules, method="SLSQP", tol=1e-10)
+    assert found.success
+    return found.x[:-1], found.x[-1]
+
+
+# Of what one step can repair: all of the region is feasible, some of it with the limit kept or broken, none of it.
+@pytest.mark.parametrize("share", [-2, -0.9, -0.3, 0.0, 0.3, 0.9, 2])
 @pytest.mark.parametrize("seed", range(8))
-def test_one_constraint_inside_reach_equals_the_solver(seed, share):
+def test_one_constraint_equals_the_solver_in_all_four_cases(seed, share):
     hessian, g, b = problem(seed)
     c = share * reach(hessian, b)
-    ours, _ = step(hessian, g, b, c)
-    np.testing.assert_allclose(ours, solver(hessian, g, b, c), atol=2e-5)
-    general, _ = step(hessian, g, b, c, several_constraints)
+    ours, case = step(hessian, g, b, c)
+    best = lowest(hessian, b[0]) if share > 1 else solver(hessian, g, b, c)
+    np.testing.assert_allclose(ours, best, atol=2e-5)
+    assert (case == "recovery") == (share > 1)
+    assert case != "constrained" or share > -1
+    general, same = step(hessian, g, b, c, several_constraints)
     np.testing.assert_allclose(general, ours, atol=1e-6)
+    assert same == case
 
 
-@pytest.mark.parametrize("shares", [(-2, -2), (-0.5, -0.5), (0.4, -0.6), (0.5, 0.3), (0.0, 0.1), (-2, 0.3)])
+SHARES = [(-2, -2), (-0.5, -0.5), (0.4, -0.6), (0.5, 0.3), (0.0, 0.1), (-2, 0.3), (2, 2), (2, -0.5), (1.5, 0.3)]
+
+
+@pytest.mark.parametrize("shares", SHARES)
 @pytest.mark.parametrize("seed", range(6))
 def test_two_constraints_equal_the_solver(seed, shares):
     hessian, g, b = problem(seed, m=2)
     c = np.array(shares) * reach(hessian, b)
     ours, case = step(hessian, g, b, c)
-    if case == "recovery":  # both together can't be met, which the solver says as well
-        assert (b @ ours + c).max() > 0
-        return
+    if max(shares) > 0:
+        repair, share = recovery(hessian, b, c)
+        assert (case == "recovery") == (share < 1)  # both together can't be met
+        if case == "recovery":
+            np.testing.assert_allclose(ours, repair, atol=2e-5)
+            return
+    assert case != "recovery"
     assert (b @ ours + c).max() < 1e-9
     np.testing.assert_allclose(ours, solver(hessian, g, b, c), atol=2e-5)
 
@@ -128,7 +167,7 @@ def test_parallel_gradients_of_reward_and_cost(sign):  # A = q - r^2 / s = 0
     for share in (-0.4, 0.4):
         c = share * reach(hessian, b)
         ours, _ = step(hessian, g, b, c)
-        assert b[0] @ ours + c[0] <= 1e-6
+        assert b[0] @ ours + c[0] <= 1e-5  # the multiplier is near 0, and what is divided by it a rounding error
         expected = -c[0] if sign == 1 else reach(hessian, b)[0]  # as far as the limit, or as the region goes
         assert g @ ours == pytest.approx(expected, rel=1e-4)
 
