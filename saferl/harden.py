@@ -85,7 +85,7 @@ def _augmented(config: HardenConfig) -> Any:
         assert victim.critics is not None
         means = replace(means, threshold=dearest(victim.critics, dataset.observations, dataset.actions, victim))
     attack = make_attack(config.adversary, threat, means)
-    return augmented(dataset, threat, attack, config.copies, config.seed)
+    return augmented(dataset, threat, attack, config.copies, config.seed, config.adversary)
 
 
 def job(settings: DictConfig) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from saferl.certification.bounds import Moments
 from saferl.certification.candidates import AUTOMATIC, best, judged, predicted_bound, tightest
@@ -50,6 +51,26 @@ def test_candidates_by_the_inflated_bound_pass_the_test_more_often():
         chosen = [np.flatnonzero(fits[counts]) for counts in first]
         passed[inflation] = sum(len(row) > 0 and passes[second[i, row[-1]]] for i, row in enumerate(chosen))
     assert passed[2.0] > passed[1.0] + 0.15 * repetitions
+
+
+@pytest.mark.parametrize("searched", [True, False])
+def test_the_whole_gate_releases_too_often_with_probability_delta_at_most(searched):
+    """2,000 gates on policies exactly at both limits: choose values and bounds on one half, test on the other."""
+    n, repetitions = 60, 2_000
+    both = [
+        Constraint(kind="event", limit=0.1, delta=0.025, bound="clopper_pearson"),
+        Constraint(kind="mean", limit=2.0, delta=0.025, bound="hoeffding", greatest=20.0),
+    ]
+    generator, released = np.random.default_rng(2), 0
+    for _ in range(repetitions):
+        values = range(2 if searched else 1)
+        costs = [20.0 * (generator.random(n) < 0.1) for _ in values]  # rate 0.1, mean 2
+        candidates = [judged(value, episodes(each), both, [False, True], n) for value, each in zip(values, costs)]
+        chosen = best(candidates)
+        if searched and not chosen.passes:
+            chosen = candidates[0]  # the gate would stay closed: open it, which is worse
+        released += decide(chosen.constraints, 20.0 * (generator.random(n) < 0.1)).release
+    assert stats.binomtest(released, repetitions, 0.05, alternative="greater").pvalue > 0.01
 
 
 def test_a_free_bound_is_the_tightest_of_the_predicted():

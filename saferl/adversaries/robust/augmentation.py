@@ -18,8 +18,12 @@ def attacked_observations(observations: NDArray[np.float32], threat: Threat, att
     return np.concatenate([threat.seen(rows, attack.perturbations(rows)) for rows in parts])
 
 
-def augmented(dataset: OfflineDataset, threat: Threat, attack: Attack, copies: int, seed: int) -> OfflineDataset:
+def augmented(
+    dataset: OfflineDataset, threat: Threat, attack: Attack, copies: int, seed: int, name: str
+) -> OfflineDataset:
     """The data set and ``copies`` of it whose observations are attacked; actions, rewards and costs stay.
+
+    Its metadata say so: the adversary's ``name``, radius and copies under "attacked".
 
     The next observation of a step is what is shown at the next step; behind the last step of an episode the adversary
     is asked about the true one.
@@ -32,4 +36,6 @@ def augmented(dataset: OfflineDataset, threat: Threat, attack: Attack, copies: i
         ends = dataset.episode_ends - 1  # the last row of each episode
         following[ends] = attacked_observations(dataset.next_observations[ends], threat, attack)
         parts.append(replace(dataset, observations=shown, next_observations=following))
-    return concatenate(parts)
+    told = f"{copies} of {copies + 1} parts by {name}, eps {threat.eps:g} ({threat.norm}), seed {seed}"
+    whole = concatenate(parts)
+    return replace(whole, metadata={**dataset.metadata, "attacked": told})

@@ -7,6 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+import saferl.train
 from saferl.adversaries.attacks import RandomAttack
 from saferl.adversaries.catalogue import ADVERSARIES
 from saferl.adversaries.critics import Critics
@@ -236,7 +237,7 @@ def test_every_adversary_that_learns_can_be_that_of_atla():
 def test_attacked_copies_keep_everything_but_what_is_seen():
     data = toy(lengths=(5, 3, 4), obs_dim=4)
     ball = threat(4, 0.3)
-    twice = augmented(data, ball, RandomAttack(ball), copies=2, seed=0)
+    twice = augmented(data, ball, RandomAttack(ball), 2, 0, "random")
     count = len(data)
     assert (len(twice), twice.n_episodes) == (3 * count, 3 * data.n_episodes)
     for key in ("actions", "rewards", "costs", "terminals", "timeouts"):
@@ -274,6 +275,9 @@ def test_the_command_trains_and_augments(tmp_path, capsys):
     assert main([*words, f"out={tmp_path / 'b'}"]) == 0
     (made,) = (tmp_path / "b").rglob("dataset.hdf5")
     assert load_hdf5(made).n_episodes == 4
+    assert load_hdf5(made).metadata["attacked"] == "1 of 2 parts by mad, eps 0.2 (linf), seed 0"
+    training = ["agent=bc", "env=point_robot", f"data.path={made}", "steps=2", "agent.hidden=8", "eval_episodes=1"]
+    assert saferl.train.main([*training, f"out={tmp_path / 'runs'}"]) == 0  # what an offline agent learns from
     capsys.readouterr()
     assert main([*words, "adversary=mc"]) == 2
     assert "needs critics" in capsys.readouterr().err
