@@ -146,8 +146,9 @@ def _candidates(candidate: Mapping[str, Any]) -> str:
 
 def _plan(plan: Mapping[str, Any]) -> str:
     how = "as asked for" if plan["margin"] is None else f"what a margin of {100 * plan['margin']:g} % needs"
+    passing = "for a value to be predicted to pass, and to pass," if plan["searched"] else "to pass"
     note = (
-        f"{plan['episodes_of_each_half']:,} in each half, {how}. Needed to pass with probability "
+        f"{plan['episodes_of_each_half']:,} in each half, {how}. Needed {passing} with probability "
         f"{100 * plan['power']:g} % if the truth is so far below its limit:"
     )
     rows = [
@@ -158,7 +159,7 @@ def _plan(plan: Mapping[str, Any]) -> str:
         for need in plan["needs"]
         for name, episodes in need["episodes"].items()
     ]  # fmt: skip
-    table = _table(["it must hold that", "margin", "truth", "bound", "episodes of the test half"], rows, (0, 3))
+    table = _table(["it must hold that", "margin", "truth", "bound", "episodes of each half"], rows, (0, 3))
     return f"<p>{text(note)}</p><details><summary>{len(rows)} rows</summary>{table}</details>"
 
 
