@@ -19,11 +19,12 @@ KEPT = Path(__file__).parent / "measured"
 
 
 def compared(results: Any) -> Any:
-    """What the attack table reads of one comparison."""
-    keys = ("adversary", "eps", "reference", "about")
-    measured = [{key: each[key] for key in keys} for each in results]
+    """What tables of attacks read of one comparison."""
+    keys = ("adversary", "eps", "reference", "about", "target", "intention")
+    measured = [{key: each[key] for key in keys if key in each} for each in results]
     for short, each in zip(measured, results, strict=True):
-        short["per_episode"] = {key: each["per_episode"][key] for key in ("returns", "costs")}
+        kept = [key for key in ("returns", "costs", "target") if key in each["per_episode"]]
+        short["per_episode"] = {key: each["per_episode"][key] for key in kept}
     return measured
 
 
@@ -35,6 +36,7 @@ def whole(results: Any) -> Any:
 # Name of the file -> where the benchmark writes, which files, what is kept of one.
 TABLES: dict[str, tuple[Path, str, Callable[[Any], Any]]] = {
     "attack_table": (Path("results/attack_table"), "*/*/attack-*/*/attacks.json", compared),
+    "robot_targets": (Path("results/robot_targets"), "*/*/attack-*/*/attacks.json", compared),
     "sepsis_table": (Path("results/sepsis_table"), "*/*/*.json", whole),
     "rat": (Path("runs/rat"), "*.json", whole),
 }
