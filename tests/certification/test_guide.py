@@ -14,13 +14,15 @@ import saferl.certify
 import saferl.envs
 from benchmarks import false_release
 from saferl.certification.bounds import BOUNDS
+from saferl.guardians import GuardianConfig, fit_guardian
+from saferl.offline_data.point_robot import generate
 from saferl.training.run_folder import RunFolder
 from saferl.training.trained import load_agent
 from tests.training.small import BC, FISOR, trained
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "certify.md").read_text(encoding="utf-8")
-(FLEET,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+GUARDED, FLEET = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 COMMANDS = [shlex.split(line)[2:] for line in re.findall(r"^(python -m saferl\.(?!train).*)$", GUIDE, re.MULTILINE)]
 ROLLOUTS = [words for words in COMMANDS if not any(word.startswith("data=") for word in words)]
 RECORDED = [words for words in COMMANDS if words not in ROLLOUTS]
@@ -31,6 +33,12 @@ SMALL = {
 TEN_STEPS = ["steps=10", "eval_episodes=1"]
 
 
+def run_guardian():
+    """As saferl.guard fits one."""
+    data = generate(n=500, seed=0)
+    return fit_guardian(data.observations, data.actions, GuardianConfig(kind="density_ratio", updates=5))
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A folder with small runs under the names of the guide, its module, and an SB3 model."""
@@ -39,7 +47,10 @@ def workplace(tmp_path_factory):
         (folder / name).mkdir()
         run = trained(folder / name, *TEN_STEPS, agent=agent)
         shutil.copytree(run, folder / "runs" / "point_robot" / name / "0-20260101-120000")
+    guardian = run_guardian()
+    guardian.save(folder / "runs" / "point_robot" / "fisor_small" / "0-20260101-120000" / "guardian")
     (folder / "fleet.py").write_text(FLEET)
+    (folder / "guarded.py").write_text(GUARDED)
     (folder / "my_lab.py").write_text("from fleet import driver as policy\n")
     sb3.PPO("MlpPolicy", saferl.envs.make("point_robot"), device="cpu", seed=0).save(folder / "model.zip")
     return folder
@@ -50,7 +61,7 @@ def inside(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     monkeypatch.syspath_prepend(workplace)
     yield workplace
-    for name in ("fleet", "my_lab"):
+    for name in ("fleet", "my_lab", "guarded"):
         sys.modules.pop(name, None)
 
 
