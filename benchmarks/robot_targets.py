@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.attack_table import KEPT, KEPT_BY, STARTS_APART, percent, reward_kept, rows_of
+from benchmarks.attack_table import KEPT, KEPT_BY, STARTS_APART, percent, reward_kept, rows_of, there
 from saferl.adversaries.figures import film_strips
 from saferl.attack import main as attack
 from saferl.evaluation.report import Facts
@@ -144,16 +144,6 @@ def picture(cases: Sequence[str], out: Path, path: Path) -> None:
     film_strips(rows, films, path, "Robots made to behave by RAT, and without an attack from the same start")
 
 
-def there(out: Path) -> dict[str, list[list[Facts]]]:
-    """What is complete of each case, by seed."""
-    found: dict[str, list[list[Facts]]] = {}
-    for case in CASES:
-        paths = {int(path.parent.name.split("-")[0]): path for path in (out / case).glob("*/attack-*/*/attacks.json")}
-        if paths:
-            found[case] = [read_json(paths[seed]) for seed in sorted(paths)]
-    return found
-
-
 def main(argv: list[str] | None = None) -> None:
     """Make what is missing, print the table, draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -168,7 +158,7 @@ def main(argv: list[str] | None = None) -> None:
             started = time.process_time()
             made(case, seed, arguments.out)
             print(f"{case}, seed {seed}: {time.process_time() - started:.0f} s of CPU time", flush=True)
-    results = {case: found for case, found in there(arguments.out).items() if case in arguments.cases}
+    results = there(arguments.cases, arguments.out)
     if not results:
         raise SystemExit(f"{arguments.out}: no comparison is complete yet.")
     print(table(tuple(results), results))
