@@ -328,13 +328,14 @@ def made(names: Sequence[str], seeds: Sequence[int], out: Path) -> None:
             print(f"{name}, seed {seed}: {time.process_time() - started:.0f} s of CPU time", flush=True)
 
 
-def there(names: Sequence[str], out: Path) -> dict[str, list[list[Facts]]]:
-    """What is complete of each victim, by training seed."""
+def there(names: Sequence[str], out: Path, seeds: Sequence[int]) -> dict[str, list[list[Facts]]]:
+    """What is complete of each victim, by training seed, of these seeds."""
     found: dict[str, list[list[Facts]]] = {}
     for name in names:
         paths = {int(path.parent.name.split("-")[0]): path for path in (out / name).glob("*/attack-*/*/attacks.json")}
-        if paths:
-            found[name] = [read_json(paths[seed]) for seed in sorted(paths)]
+        results = [read_json(paths[first]) for first in sorted(paths) if first // STARTS_APART in seeds]
+        if results:
+            found[name] = results
     return found
 
 
@@ -356,7 +357,7 @@ def main(argv: list[str] | None = None) -> None:
     names = arguments.victims or (TWINS if arguments.hardened else VICTIMS)
     if not arguments.report:
         made(names, arguments.seeds, arguments.out)
-    results = there(names, arguments.out)
+    results = there(names, arguments.out, arguments.seeds)
     names = tuple(results)
     if not names:
         raise SystemExit(f"{arguments.out}: no comparison is complete yet.")

@@ -130,8 +130,8 @@ def picture(cases: Sequence[str], out: Path, path: Path) -> None:
     """One episode of each case from the same start, without an attack and under RAT, of the first training."""
     rows: list[Facts] = []
     films: dict[str, np.ndarray] = {}
-    for case in cases:
-        folder = folders(case, 0, out, "attacks.json")[-1]
+    for folder in [found[-1] for case in cases if (found := folders(case, 0, out, "attacks.json"))]:
+        case = folder.relative_to(out).parts[0]
         for each in read_json(folder / "attacks.json"):
             film = folder / "films" / f"{each['adversary']}-{each['eps']:g}.npy"
             if (each["adversary"], each["eps"]) not in (("none", 0.0), ("rat", RADII[-1])) or not film.exists():
@@ -141,6 +141,8 @@ def picture(cases: Sequence[str], out: Path, path: Path) -> None:
             if name not in films:  # two cases of one robot have the same clean episode
                 rows.append({**each, "adversary": name})
                 films[name] = np.load(film, allow_pickle=False)
+    if not films:
+        raise SystemExit(f"{out}: no films; they come with attacks that were made here, not with kept results.")
     film_strips(rows, films, path, "Robots made to behave by RAT, and without an attack from the same start")
 
 
@@ -158,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
             started = time.process_time()
             made(case, seed, arguments.out)
             print(f"{case}, seed {seed}: {time.process_time() - started:.0f} s of CPU time", flush=True)
-    results = there(arguments.cases, arguments.out)
+    results = there(arguments.cases, arguments.out, arguments.seeds)
     if not results:
         raise SystemExit(f"{arguments.out}: no comparison is complete yet.")
     print(table(tuple(results), results))

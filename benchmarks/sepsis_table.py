@@ -133,9 +133,8 @@ def trainings(rows: list[str], seeds: int) -> Iterator[Training]:
             kept = {key: value for key, value in {**values, **settings}.items() if key not in ("name", "default_steps")}
             use = CLASSES[values["name"]][0](**kept).limit_use
             for limit in LIMITS if use == "training" else (None,):
-                if (
-                    row == "bc_boundary" and limit is not None and limit < 2 / 3
-                ):  # no whole number between half the limit and half more
+                # No whole number lies between half such a limit and half more.
+                if row == "bc_boundary" and limit is not None and limit < 2 / 3:
                     continue
                 yield Training(row, limit, seed)
 

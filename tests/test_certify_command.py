@@ -300,6 +300,31 @@ def test_evidence_of_another_policy_is_refused_and_what_is_older_than_the_weight
     assert page.count("It was measured before the last update of the policy.") == 1
 
 
+def test_a_page_is_drawn_from_an_older_certificate_too(tmp_path):
+    words = [f"policy={coins.__name__}:with_action", "tune=boldness", "values=[0.5,0.75]", *LOOSE, "episodes=200"]
+    assert main([*words, out_of(tmp_path)]) == 0
+    facts = facts_of(tmp_path)
+    del facts["plan"]["searched"], facts["policy"]["acting_limit"], facts["candidate"]["own"]
+    (tmp_path / "certificate.json").write_text(json.dumps(facts))
+    (tmp_path / "safety_case.html").unlink()
+    assert main([*words, out_of(tmp_path)]) == 0
+    assert (tmp_path / "safety_case.html").exists()
+
+
+def test_evidence_with_damaged_settings_costs_one_line_and_a_functions_is_shown(tmp_path, capsys):
+    (tmp_path / "attack").mkdir()
+    (tmp_path / "attack" / "attacks.json").write_text("[]")
+    words = [CAREFUL, *LOOSE, "episodes=20", f"evidence=[{tmp_path / 'attack'}]", out_of(tmp_path / "out")]
+    for content in ("", "victim: [", "eps: 1"):
+        (tmp_path / "attack" / "attack.yaml").write_text(content)
+        assert main(words) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "attack.yaml: not the settings of a comparison" in line
+    (tmp_path / "attack" / "attack.yaml").write_text("victim: what/the/function/wraps")
+    main(words)
+    assert "Attack curve" in (tmp_path / "out" / "safety_case.html").read_text()
+
+
 def test_an_agents_candidates_are_tuned(tmp_path, capsys):
     folder = trained(tmp_path, "steps=5", "agent.guardian=autoencoder", agent=FISOR)
     words = [f"policy={folder}", "env=point_robot", "event_rate=0.99", "episodes=4", "seed=0", "delta=0.5"]

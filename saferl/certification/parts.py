@@ -68,12 +68,19 @@ def parts_of(
 
 
 def _check_policy(folder: Path, policy: str | None) -> None:
-    """Raises: UsageError if a comparison of attacks, or a run, is not of the policy."""
-    settings = folder / "attack.yaml"
-    victim = yaml.safe_load(settings.read_text(encoding="utf-8"))["victim"] if settings.is_file() else None
-    if victim is None and (folder / "config.yaml").is_file():
-        victim = str(folder)
-    if policy is not None and victim is not None and Path(victim).resolve() != Path(policy).resolve():
+    """Raises: UsageError if a comparison of attacks, or a run, is not of the policy, as far as files tell.
+
+    What a function, module:name, makes its policy from can't be told.
+    """
+    victim, settings = str(folder) if (folder / "config.yaml").is_file() else None, folder / "attack.yaml"
+    if settings.is_file():
+        try:
+            victim = str(yaml.safe_load(settings.read_text(encoding="utf-8"))["victim"])
+        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise UsageError(f"{settings}: not the settings of a comparison ({type(error).__name__}).") from error
+    if policy is None or victim is None or ":" in policy:
+        return
+    if Path(victim).resolve() != Path(policy).resolve():
         raise UsageError(f"evidence={folder} is of {victim}, not of policy={policy}.")
 
 

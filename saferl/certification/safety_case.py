@@ -146,7 +146,7 @@ def _candidates(candidate: Mapping[str, Any]) -> str:
 
 def _plan(plan: Mapping[str, Any]) -> str:
     how = "as asked for" if plan["margin"] is None else f"what a margin of {100 * plan['margin']:g} % needs"
-    passing = "for a value to be predicted to pass, and to pass," if plan["searched"] else "to pass"
+    passing = "for a value to be predicted to pass, and to pass," if plan.get("searched") else "to pass"
     note = (
         f"{plan['episodes_of_each_half']:,} in each half, {how}. Needed {passing} with probability "
         f"{100 * plan['power']:g} % if the truth is so far below its limit:"

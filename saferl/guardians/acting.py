@@ -51,10 +51,9 @@ class GuardedPolicy:
         self.policy, self.guardian, self.fallback = policy, guardian, fallback
         self.fell_back, self.fallbacks = np.zeros(0, np.bool_), np.zeros(0, np.int64)
         self.total, self.asked = 0, 0
+        # A FeedbackPolicy, which has no exact value, for example, only where one of the two is.
         if any(isinstance(each, FeedbackPolicy) for each in (policy, fallback)):
-            self.observe = (
-                self._observe
-            )  # only then is this one a FeedbackPolicy, which has no exact value, for example
+            self.observe = self._observe
 
     def act(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """Actions (B, act_dim) for observations (B, obs_dim)."""

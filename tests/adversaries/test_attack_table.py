@@ -90,7 +90,7 @@ def test_a_comparison_is_made_once_and_one_that_was_stopped_goes_on(tmp_path, mo
         assert comparison_of("ppo", 2, tmp_path)[0]["eps"] == 0
     assert len(asked) == 1
     assert (asked[0] == [f"resume={folder}"]) is begun
-    assert there(["ppo", "cdt"], tmp_path) == {"ppo": [comparison_of("ppo", 2, tmp_path)]}
+    assert there(["ppo", "cdt"], tmp_path, [0, 1, 2]) == {"ppo": [comparison_of("ppo", 2, tmp_path)]}
 
 
 def test_all_attacks_of_the_catalogue_are_compared_but_those_with_a_target():

@@ -1,10 +1,13 @@
 """The table of targets on robots: a whole small run, and the picture of what lies on disk."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks import robot_targets
+from benchmarks.measured import unpack
 from benchmarks.robot_targets import Robot, main
 
 TINY = [
@@ -51,3 +54,20 @@ def test_the_picture_has_a_clean_row_for_each_robot_and_one_for_each_case(tmp_pa
     assert [row["adversary"] for row in rows] == names
     assert [row["eps"] for row in rows] == [0.0, 1.0, 1.0]
     assert [int(films[name].flat[0]) for name in names] == [14, 14, 21]
+
+
+def test_without_films_there_is_no_picture(tmp_path):
+    folder = tmp_path / "cheetah-stands" / "env" / "attack-a" / "0-20260101-000000"
+    folder.mkdir(parents=True)
+    (folder / "attacks.json").write_text(json.dumps([{"adversary": "none", "eps": 0.0}]))
+    with pytest.raises(SystemExit, match="no films"):
+        robot_targets.picture(("cheetah-stands", "hopper-stands"), tmp_path, tmp_path / "a.png")
+
+
+def test_the_guides_table_is_what_the_kept_results_say(tmp_path, capsys):
+    unpack(tmp_path)
+    main(["--out", str(tmp_path / "results/robot_targets"), "--report"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(rows) > 10
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "attacks.md").read_text(encoding="utf-8")
+    assert "\n".join(rows) in guide

@@ -88,7 +88,7 @@ def test_a_mean_is_predicted_and_passes_about_as_often_as_planned():
     means, variances = samples.mean(2), samples.var(2, ddof=1)
     upper = 300 * BOUNDS["empirical_bernstein"].unit(means / 300, variances / 300**2, n, 0.05)
     passed = (means[:, 0] + INFLATION * (upper - means)[:, 0] <= 80) & (upper[:, 1] <= 80)
-    assert passed.mean() == pytest.approx(0.9, abs=0.1)  # the test alone passes nearly always
+    assert 0.8 <= passed.mean() < 0.97  # the test alone passes nearly always
 
 
 def test_several_constraints_share_what_power_leaves():

@@ -70,7 +70,7 @@ class OnlineCritics:
                 part.load_state_dict(own)
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(f"{path}: not the critics of this training ({reason}); start anew.") from error
+            raise ValueError(f"{path}: not the critics of this training ({reason}).") from error
 
     @torch.no_grad()
     def _transitions(self) -> Transitions:

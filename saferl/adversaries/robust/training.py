@@ -167,9 +167,7 @@ class Part:
         """
         try:
             if self._index > 0:
-                load_checkpoint(self.model, self.normaliser, before)
-                if self._critics is not None:
-                    self._critics.load(_critics_of(before))
+                self._load(before)
             if adversary is not None:
                 self.threat.eps = self.config.eps  # first: SA-RL's turn reads it once
                 self.envs.attack = adversary(self.threat, self.victim)
@@ -181,6 +179,15 @@ class Part:
             save_checkpoint(self.model, self.normaliser, path, {"method": self.config.method, "eps": self.config.eps})
         finally:
             self.envs.close()
+
+    def _load(self, before: Path) -> None:
+        try:
+            load_checkpoint(self.model, self.normaliser, before)
+            if self._critics is not None:
+                self._critics.load(_critics_of(before))
+        except ValueError as error:
+            again = f"delete {before.name} and resume={before.parent} makes that part again"
+            raise ValueError(f"{str(error).split(';')[0].removesuffix('.')}; {again}.") from error
 
     def _set_radius(self) -> None:
         """The radius at this point of the training, where it grows."""

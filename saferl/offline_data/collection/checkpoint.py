@@ -59,7 +59,7 @@ def load_checkpoint(model: PPOLagrangian, normaliser: VecNormalize, path: Path) 
     except (KeyError, TypeError, OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{path}: not a checkpoint of this training ({reason}); start anew with another out=."
+            f"{path}: not a checkpoint of this training ({reason}); start anew in another folder."
         ) from error
 
 
