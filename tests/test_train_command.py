@@ -14,7 +14,6 @@ from saferl.agents import BC
 from saferl.envs.tasks import find_task
 from saferl.offline_data import OfflineDataset
 from saferl.offline_data.hdf5 import save_hdf5
-from saferl.offline_data.point_robot import generate
 from saferl.train import main
 from saferl.training.checkpoint import checkpoints
 from tests.training.small import BC as BC_WORDS
@@ -163,13 +162,6 @@ def test_a_missing_simulator_costs_one_line_with_the_way_out(tmp_path, capsys):
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "MetaDrive" in line
     assert "eval_episodes=0 trains without it" in line
-
-
-def test_a_run_does_not_go_on_with_other_data(tmp_path, capsys):
-    run = trained(tmp_path, "steps=5")
-    save_hdf5(generate(n=1_000, seed=0), tmp_path / "small.hdf5")
-    assert main([f"resume={run}", "steps=9"]) == 2
-    assert "drew from 2000 rows, this one has 1000" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_preset_of_the_users_own(tmp_path, capsys):
