@@ -3,12 +3,14 @@
     python -m benchmarks.attack_table [--out results/attack_table] [--seeds 0 1 2] [--victims ppo fisor cdt]
         [--picture docs/images/attacks_table.png] [--report]
     python -m benchmarks.attack_table --hardened [...]
+    python -m benchmarks.attack_table --hardened --victims bc bc_augment [...]
 
 Victims: PPO-Lagrangian of Stable-Baselines3 on SafetyHalfCheetahVelocity, FISOR and CDT on PointRobot. With --hardened:
-PPO-Lagrangian on PointRobot and its twins by saferl.harden, with as many environment steps. What is missing is trained
-(saferl.train, saferl.harden) and compared (saferl.attack adversary=all), a training seed of every victim before the
-next one; a comparison that was stopped goes on, and --report only prints what is there. All adversaries meet the same
-starts, so that differences are paired; intervals (95 %) are over training seeds and starts.
+PPO-Lagrangian on PointRobot and its twins by saferl.harden, with as many environment steps; or behaviour cloning, and
+its twin on data with attacked copies. What is missing is trained (saferl.train, saferl.harden) and compared
+(saferl.attack adversary=all), a training seed of every victim before the next one; a comparison that was stopped goes
+on, and --report only prints what is there. All adversaries meet the same starts, so that differences are paired;
+intervals (95 %) are over training seeds and starts.
 """
 
 import os
@@ -30,12 +32,18 @@ from saferl.evaluation.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VE
 from saferl.evaluation.report import Facts
 from saferl.evaluation.statistics import RESAMPLES, Estimate, estimate, interval, rate_of_groups
 from saferl.harden import main as harden
+from saferl.offline_data.loading import load_dataset
 from saferl.train import main as train
 from saferl.training.run_folder import read_json
 
 Interval = tuple[float, float, float]  # a share and its interval
 STARTS_APART = 1_000  # between the first starts of two seeds
 ATTACK = ["adversary=all", "ascent.steps=5", "learned.rollout=32"]
+RAT = (  # as many steps as the other adversaries that learn
+    "rat.steps=4000", "rat.random_steps=400", "rat.explore_steps=400", "rat.update_every=2", "rat.width=64",
+    "rat.labels=400", "rat.questions=40", "rat.query_every=400", "rat.segment=5", "rat.epochs=20", "rat.inner_every=80",
+    "rat.outer_every=400", "rat.discount=0.97", "rat.adversary_lr=2e-3",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class Case:
     place: Place
     steps: int = 0  # updates of an agent, steps of the environment of PPO
     training: tuple[str, ...] = ()  # other words of saferl.train, or of saferl.harden if a method is among them
+    augments: str | None = None  # another victim, whose weaknesses an attacked copy of the data shows this one
     kept: tuple[str, ...] = ()  # in place of a training: policies of ``KEPT``, each from a training of its own
 
     @property
@@ -90,12 +99,16 @@ CASES = {
         ("agent=fisor_small", "agent.candidates=4", "agent.actor_lr_decay=4000", "agent.critic_lr_decay=2000"),
     ),
     "cdt": Case("CDT, PointRobot", SLOWLY, 1_500, ("agent=cdt_small", "agent.batch_size=64")),
+    "bc": Case("BC, PointRobot", ROBOT, 2_000, ("agent=bc",)),
+    "bc_augment": Case("BC on attacked copies too", ROBOT, 2_000, ("agent=bc",), augments="bc"),
     "robot": _on_robot("PPO-Lagrangian, PointRobot", "method=none"),
     "robot_mc": _on_robot("hardened: adversarial, mc", "method=adversarial", "attack=mc"),
     "robot_sa": _on_robot("hardened: sa", "method=sa"),
+    "robot_rat_atla": _on_robot("hardened: rat_atla", "method=rat_atla", "target=violates", "rounds=3", *RAT),
     "robot_atla": _on_robot("hardened: atla", "method=atla", "adversary=sa_rl_cost", "rounds=3", "learned.steps=4000"),
 }
-VICTIMS, TWINS = ("ppo", "fisor", "cdt"), ("robot", "robot_mc", "robot_sa", "robot_atla")
+VICTIMS = ("ppo", "fisor", "cdt")
+TWINS = ("robot", "robot_mc", "robot_sa", "robot_atla", "robot_rat_atla")
 
 
 def victim_of(name: str, seed: int, out: Path) -> Path:
@@ -115,10 +128,27 @@ def victim_of(name: str, seed: int, out: Path) -> Path:
         command = harden if case.online else train
         words = [f"env={case.place.env}", f"steps={case.steps}", *case.training, f"seed={seed}", f"out={out / name}"]
         words += [] if case.online else ["eval_every=0", "eval_episodes=1"]
+        if case.augments is not None:
+            words.append(f"data.path={attacked_data(case.augments, seed, out / name)}")
         if command(words) != 0:
             raise SystemExit(f"training failed: {' '.join(words)}")
     path = found()[-1]
     return path if case.online else path.parents[1]
+
+
+def attacked_data(name: str, seed: int, out: Path) -> Path:
+    """The data of a victim with a copy that MAD attacked; made unless it is there."""
+
+    def found() -> list[Path]:
+        return sorted(out.glob(f"*/harden-augment/{seed}-*/dataset.hdf5"))
+
+    if not found():
+        place = CASES[name].place
+        words = [f"env={place.env}", "method=augment", "adversary=mad", f"eps={place.eps[1]}", f"seed={seed}"]
+        words += [f"victim={victim_of(name, seed, out.parent)}", f"data={load_dataset(place.env).source}", f"out={out}"]
+        if harden(words) != 0:
+            raise SystemExit(f"augmentation failed: {' '.join(words)}")
+    return found()[-1]
 
 
 def comparison_of(name: str, seed: int, out: Path) -> list[Facts]:
