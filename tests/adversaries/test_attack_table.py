@@ -98,3 +98,29 @@ def test_all_attacks_of_the_catalogue_are_compared_but_those_with_a_target():
     assert len(names) == 15
     assert {"mr", "mc", "rs_mad", "pa_ad_cost"} < set(names)
     assert table.ATTACK[0] == "adversary=all"
+
+
+def test_the_twin_of_an_offline_agent_learns_from_what_mad_does_to_that_agent(tmp_path, monkeypatch):
+    told = []
+
+    def made(kind, file):
+        def command(words):
+            told.append((kind, words))
+            path = tmp_path / words[-1].partition("=")[2] if kind == "harden" else tmp_path / "bc_augment"
+            path = path / "point_robot" / ("harden-augment" if kind == "harden" else "bc") / "1-20260101-000000" / file
+            path.parent.mkdir(parents=True)
+            path.touch()
+            return 0
+
+        return command
+
+    monkeypatch.setattr(table, "harden", made("harden", "dataset.hdf5"))
+    monkeypatch.setattr(table, "train", made("train", "checkpoints/step-0000002000"))
+    base = tmp_path / "bc" / "point_robot" / "bc" / "1-20260101-000000"
+    (base / "checkpoints" / "step-0000002000").mkdir(parents=True)
+    for _ in range(2):
+        assert table.victim_of("bc_augment", 1, tmp_path).name == "1-20260101-000000"
+    (_, attacked), (_, trained) = told  # once
+    assert {"method=augment", "adversary=mad", "eps=0.3", "seed=1", f"victim={base}"} < set(attacked)
+    assert trained[-1].startswith(f"data.path={tmp_path / 'bc_augment'}")
+    assert trained[-1].endswith("dataset.hdf5")
