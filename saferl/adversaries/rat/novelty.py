@@ -23,4 +23,6 @@ def novelty(states: Tensor, neighbour: int, generator: torch.Generator) -> Tenso
     rank = min(neighbour + 1, len(others))  # a state is its own nearest
     parts = [torch.cdist(rows, others).kthvalue(rank, dim=1).values for rows in states.split(512)]
     logs = (torch.cat(parts) + 1e-6).log()
+    if len(logs) < 2:  # one state has no spread
+        return torch.zeros_like(logs)
     return (logs - logs.mean()) / logs.std().clamp(min=1e-6)

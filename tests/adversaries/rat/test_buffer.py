@@ -81,6 +81,10 @@ def test_one_segment_of_each_question_is_new(buffer):
     assert asked(buffer, ScriptedTeacher(), None, 6, LENGTH, np.random.default_rng(5), since=99) is not None
 
 
+def test_one_state_alone_is_no_news():
+    assert novelty(torch.ones(1, 3), 5, torch.Generator()).tolist() == [0.0]
+
+
 def test_novelty_ranks_states_by_the_distance_to_their_third_neighbour():
     states = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
     values = novelty(states, 3, torch.Generator())
